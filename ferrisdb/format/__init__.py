@@ -1,0 +1,1 @@
+"""What bytes on disk mean: headers, WAL files, SSTables, the MANIFEST."""

@@ -1,0 +1,27 @@
+# What cpu.h gives: atomics by name of their order, futex, clocks, CRC-32C, the key hash.
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+cdef extern from "cpu.h" nogil:
+    uint64_t load64_acquire "fdb_load64_acquire"(const void *p)
+    uint32_t load32_acquire "fdb_load32_acquire"(const void *p)
+    uint64_t load64_relaxed "fdb_load64_relaxed"(const void *p)
+    uint32_t load32_relaxed "fdb_load32_relaxed"(const void *p)
+    void store64_release "fdb_store64_release"(void *p, uint64_t v)
+    void store32_release "fdb_store32_release"(void *p, uint32_t v)
+    void store64_relaxed "fdb_store64_relaxed"(void *p, uint64_t v)
+    void store32_relaxed "fdb_store32_relaxed"(void *p, uint32_t v)
+    uint32_t add32 "fdb_add32"(void *p, uint32_t v)
+    void fence_full "fdb_fence_full"()
+    void pause "fdb_pause"()
+    void prefetch "fdb_prefetch"(const void *p)
+    int futex_wait "fdb_futex_wait"(void *word, uint32_t expected, int64_t timeout_ns)
+    void futex_wake "fdb_futex_wake"(void *word, int count)
+    int64_t monotonic_ns "fdb_monotonic_ns"()
+    uint64_t wall_us "fdb_wall_us"()
+    uint64_t load_u64 "fdb_load_u64"(const uint8_t *p)
+    uint32_t load_u32 "fdb_load_u32"(const uint8_t *p)
+    void put_u64 "fdb_put_u64"(uint8_t *p, uint64_t v)
+    void put_u32 "fdb_put_u32"(uint8_t *p, uint32_t v)
+    uint32_t crc32c "fdb_crc32c"(uint32_t seed, const uint8_t *p, size_t n)
+    uint64_t hash_bytes "fdb_hash"(const uint8_t *p, size_t n)
+    int compare "fdb_compare"(const uint8_t *a, size_t an, const uint8_t *b, size_t bn)

@@ -1,7 +1,7 @@
 # Offsets of every shared word, in bytes. Owners and memory orders: shm/control.py, shm/client.py, shm/memtable.py.
 # Each hot word has a cache line (64 bytes) of its own.
 
-cdef enum:
+cpdef enum:
     LAYOUT_VERSION = 1
     CONTROL_BYTES = 4096
     # Control page: the coordinator writes, everyone else maps it read-only.

@@ -1,0 +1,69 @@
+# Sourced by the scripts beside it: makes the Python environment and builds the kernel.
+#
+# FERRISDB_PYTHON  the interpreter to make the environment with (default: the first of python3,
+#                  python3.14 ... python3.11 that is 3.11 or later)
+# FERRISDB_VENV    an environment to use instead of .venv. It may serve several work trees, so
+#                  only the requirements are installed in it; this tree is found by PYTHONPATH.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=${FERRISDB_VENV:-$root/.venv}
+python=$venv/bin/python
+
+say() { printf '%s\n' "$*" >&2; }
+
+find_python() {
+    local name
+    for name in ${FERRISDB_PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            printf '%s\n' "$name"
+            return
+        fi
+    done
+    say "scripts: no Python 3.11 or later found; name one by FERRISDB_PYTHON"
+    return 78
+}
+
+# make_environment [EXTRA...]: installs what pyproject.toml asks for; does nothing when it is there.
+make_environment() {
+    local base stamp wanted extras=$*
+    if [ ! -x "$python" ]; then
+        base=$(find_python)
+        say "scripts: making $venv"
+        "$base" -m venv "$venv" || {
+            say "scripts: '$base -m venv' failed; on Debian it needs the package python3-venv"
+            return 78
+        }
+    fi
+    wanted=$("$python" "$root/scripts/environment.py" fingerprint $extras)
+    stamp=$venv/ferrisdb-${extras// /-}.stamp
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+        return
+    fi
+    say "scripts: installing requirements into $venv"
+    "$python" "$root/scripts/environment.py" requirements $extras >"$venv/requirements.txt"
+    "$python" -m pip install --quiet --disable-pip-version-check -r "$venv/requirements.txt"
+    if [ -z "${FERRISDB_VENV:-}" ]; then
+        # Without isolation: what the build requires was installed one line above.
+        "$python" -m pip install --quiet --disable-pip-version-check \
+            --no-build-isolation --no-deps --editable "$root"
+    fi
+    printf '%s' "$wanted" >"$stamp"
+}
+
+# build_kernel: compiles, in place, the modules that are older than a source of theirs.
+build_kernel() {
+    local why out
+    why=$("$python" "$root/scripts/environment.py" stale)
+    if [ -z "$why" ]; then
+        return
+    fi
+    say "scripts: building the kernel (${why%%$'\n'*})"
+    mkdir -p "$root/build"
+    out=$root/build/kernel.log
+    if ! (cd "$root" && "$python" -c 'from setuptools import setup; setup()' \
+        build_ext --inplace >"$out" 2>&1); then
+        cat "$out" >&2
+        say "scripts: the kernel does not build; a C compiler and Python's headers are needed"
+        return 70
+    fi
+}

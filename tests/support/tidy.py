@@ -46,6 +46,7 @@ BANNED_CALLS = {
 }
 ALLOWED = {
     "ferrisdb/seams.py": ({"*"}, "it is the door"),
+    "ferrisdb/cli/app.py": ({"os.open"}, "points a broken standard output at /dev/null"),
     "ferrisdb/shm/": ({"os.open", "open", "os.urandom"}, "segments and locks are not durable"),
 }
 

@@ -59,7 +59,7 @@ def test_lines_are_short_and_clean(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*PYTHON, *CYTHON], ids=_name)
 def test_modules_say_what_they_are(path: Path) -> None:
-    if path.name == "__init__.py" and not path.read_text(encoding="utf-8").strip():
+    if path.stem == "__init__" and not path.read_text(encoding="utf-8").strip():
         return  # an empty package marker
     assert tidy.docstring(path).strip(), "no docstring"
 

@@ -1,0 +1,17 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Compute CRC-32C for code that runs once per file, not once per record."""
+
+from libc.stdint cimport uint32_t, uint8_t
+
+from ferrisdb.kernel cimport cpu
+
+
+def crc32c(const uint8_t[::1] buffer not None, uint32_t seed=0):
+    """Return the CRC-32C of the buffer, continued from `seed` (0 at the start).
+
+    Returns: int, 32 bits; crc32c(b"123456789") == 0xE3069283.
+    Cost:    about 0.1 ns a byte where the processor has the instruction.
+    """
+    if buffer.shape[0] == 0:
+        return cpu.crc32c(seed, NULL, 0)
+    return cpu.crc32c(seed, &buffer[0], <size_t>buffer.shape[0])

@@ -6,9 +6,11 @@ MANIFEST: the common header (header.py), then from byte 64 records, 8-aligned:
 
 | offset | width | field |
 |---|---|---|
-| 0 | 4 | CRC-32C of bytes 4 to the end, padding included; its seed is the CRC-32C of the record's offset in the file (u64) |
+| 0 | 4 | CRC-32C of bytes 4 to the end, padding included; seed below |
 | 4 | 4 | length of the payload, at least 1 |
 | 8 |   | payload: an edit (edit.py), zeros to a multiple of 8 |
+
+The seed is the CRC-32C of the record's offset in the file, as u64.
 
 The first edit is a snapshot: everything up to then. CURRENT is one common header with the magic
 `FDB_CUR\\0`, whose file number is the live MANIFEST's and whose first entry would be at 64.

@@ -22,7 +22,7 @@ Record, 8-aligned:
 
 | offset | width | field |
 |---|---|---|
-| 0  | 4  | CRC-32C of bytes 4 to the end, padding included; its seed is the CRC-32C of salt (u64) and the record's offset in the file (u64) |
+| 0  | 4  | CRC-32C of bytes 4 to the end, padding included; seed below |
 | 4  | 4  | ops_bytes |
 | 8  | 8  | first_seq: the operations have first_seq, first_seq + 1, … |
 | 16 | 4  | count of operations; 0 exactly where ops_bytes is 0 |
@@ -34,6 +34,8 @@ Record, 8-aligned:
 | 56 | 8  | request_no |
 | 64 | 8  | unanswered_no: the client's lowest unanswered request when it sent this |
 | 72 |    | operations, reply, zeros to a multiple of 8 |
+
+The seed is the CRC-32C of the salt and the record's offset in the file, as two u64.
 
 Operation, unaligned: u32 (key_bytes | kind << 24), u32 value_bytes, u64 expires_us where the kind
 is PUT_EXPIRING, key, value. In a RANGE_DELETE these are start and end; an empty end: no bound.

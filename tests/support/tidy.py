@@ -76,8 +76,11 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         for line, row in enumerate(text.splitlines(), 1):
-            match = re.match(r"\s*(?:from\s+(ferrisdb[\w.]*)\s+c?import\s+(\w+)|"
-                             r"c?import\s+(ferrisdb[\w.]*))", row)
+            match = re.match(
+                r"\s*(?:from\s+(ferrisdb[\w.]*)\s+c?import\s+(\w+)|"
+                r"c?import\s+(ferrisdb[\w.]*))",
+                row,
+            )
             if match:
                 package, member, whole = match.groups()
                 yield line, whole or f"{package}.{member}"

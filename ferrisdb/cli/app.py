@@ -7,9 +7,9 @@ so, and FERRISDB_TRACEBACK=1 shows it whole.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,10 +17,19 @@ from collections.abc import Sequence
 import click
 
 from ferrisdb import __version__, errors, exit_codes
+from ferrisdb.cli.failure import CommandFailure
 from ferrisdb.exit_codes import ExitCode
 
-COMMANDS: dict[str, str] = {}
-"""Where each command is: module and attribute."""
+COMMANDS = {
+    "serve": "ferrisdb.cli.serve:serve",
+    "get": "ferrisdb.cli.point:get",
+    "put": "ferrisdb.cli.point:put",
+    "delete": "ferrisdb.cli.point:delete",
+    "scan": "ferrisdb.cli.scan:scan",
+    "import": "ferrisdb.cli.load:load",
+    "stats": "ferrisdb.cli.stats:stats",
+}
+"""Where each command is: module and attribute, in the order that help shows."""
 
 TRACEBACK_VARIABLE = "FERRISDB_TRACEBACK"
 
@@ -33,35 +42,38 @@ class _LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
         place = COMMANDS.get(cmd_name)
         if place is None:
-            return None
+            near = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+            raise click.UsageError(f"no command {cmd_name!r}; {hint}", ctx)
         module, _, attribute = place.partition(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, message="ferrisdb %(version)s")
-def group() -> None:
+@click.pass_context
+def group(ctx: click.Context) -> ExitCode:
     """A transactional, ordered key-value database for many processes on one host."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        return ExitCode.USAGE
+    return ExitCode.OK
 
 
 def run(arguments: Sequence[str] | None) -> int:
     """Run one command; whatever happens becomes an exit code."""
-    if hasattr(signal, "SIGPIPE"):
-        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
         code = group.main(args=arguments, prog_name="ferrisdb", standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
-        _complain(error.format_message())
-        return ExitCode.USAGE
     except BrokenPipeError:
         # Nobody reads any more; point the descriptor elsewhere, or the interpreter's last
         # flush complains about it.
@@ -69,22 +81,33 @@ def run(arguments: Sequence[str] | None) -> int:
         return ExitCode.BROKEN_PIPE
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
+    except click.ClickException as error:
+        return _complain(_with_help(error), ExitCode.USAGE)
+    except CommandFailure as error:
+        return _complain(str(error), error.code)
     except errors.Error as error:
         _show_traceback()
-        _complain(str(error) or type(error).__name__)
-        return exit_codes.for_error(error)
+        return _complain(str(error) or type(error).__name__, exit_codes.for_error(error))
     except Exception as error:
         _show_traceback()
-        _complain(
+        return _complain(
             f"internal fault, {type(error).__name__}: {error}; "
-            f"please report it with what {TRACEBACK_VARIABLE}=1 shows"
+            f"please report it with what {TRACEBACK_VARIABLE}=1 shows",
+            ExitCode.INTERNAL,
         )
-        return ExitCode.INTERNAL
 
 
-def _complain(message: str) -> None:
+def _with_help(error: click.ClickException) -> str:
+    """Add where the right usage stands."""
+    ctx = getattr(error, "ctx", None)
+    path = ctx.command_path if ctx is not None else "ferrisdb"
+    return f"{error.format_message().rstrip('.')} (see `{path} --help`)"
+
+
+def _complain(message: str, code: ExitCode) -> int:
     line = " ".join(message.split())
     click.echo(f"ferrisdb: error: {line}", err=True)
+    return code
 
 
 def _show_traceback() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from ferrisdb import errors, exit_codes
@@ -35,3 +38,11 @@ def test_codes_keep_clear_of_what_shells_mean() -> None:
     numbers = {int(code) for code in ExitCode}
     assert all(number in (130, 141) or number < 126 for number in numbers)
     assert 2 not in numbers
+
+
+def test_document_lists_exactly_these_codes() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "processes.md").read_text()
+    listed = re.findall(r"^\| (\d+) \| (\w+) \|", text, re.M)
+    assert [(int(number), name) for number, name in listed] == [
+        (int(code), code.name) for code in ExitCode
+    ]

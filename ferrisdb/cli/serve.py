@@ -1,0 +1,37 @@
+"""The command that runs a service in the foreground."""
+
+from __future__ import annotations
+
+import click
+
+from ferrisdb.cli import arguments
+from ferrisdb.options import LOG_LEVELS, Options
+
+
+@click.command()
+@arguments.new_directory
+@click.option(
+    "--memtable-bytes", metavar="SIZE", help="Size of a memtable in shared memory, such as 64MiB."
+)
+@click.option(
+    "--idle-exit",
+    type=float,
+    metavar="SECONDS",
+    help="Leave that long after the last client has gone; otherwise stay.",
+)
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), help="Least message to log.")
+def serve(
+    directory: str, memtable_bytes: str | None, idle_exit: float | None, log_level: str | None
+) -> int:
+    """Run the service for DIR in the foreground until SIGTERM or SIGINT.
+
+    Makes DIR if it isn't there. Settings come from DIR/ferrisdb.toml; options beat them. The
+    log goes to standard error.
+    """
+    options = Options.load(
+        directory,
+        {"memtable_bytes": memtable_bytes, "idle_exit_s": idle_exit, "log_level": log_level},
+    )
+    from ferrisdb.workers.coordinator import main
+
+    return main(directory, options)

@@ -1,4 +1,4 @@
-"""Goal: what pip installs works without the tree. Method: build a wheel, import it elsewhere."""
+"""Goal: what pip installs works without the tree. Method: sdist, then wheel, then import."""
 
 from __future__ import annotations
 
@@ -34,8 +34,12 @@ def test_wheel_holds_everything_and_no_sources(tmp_path: Path) -> None:
     # As git would hand it out: nothing built, links kept.
     made = shutil.ignore_patterns(".git", ".venv", "build", "*.so", "*.c", ".*_cache", "data")
     shutil.copytree(ROOT, tree, symlinks=True, ignore=made)
-    build = ["-c", "from setuptools import setup; setup()", "--quiet", "bdist_wheel"]
-    _run(*build, "-d", str(tmp_path / "wheel"), cwd=tree)
+    setup = ["-c", "from setuptools import setup; setup()", "--quiet"]
+    _run(*setup, "sdist", "-d", str(tmp_path / "sdist"), cwd=tree)
+    (sdist,) = (tmp_path / "sdist").glob("*.tar.gz")
+    shutil.unpack_archive(sdist, tmp_path / "unpacked")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    _run(*setup, "bdist_wheel", "-d", str(tmp_path / "wheel"), cwd=unpacked)
     (wheel,) = (tmp_path / "wheel").glob("*.whl")
     target = tmp_path / "installed"
     shutil.unpack_archive(wheel, target, "zip")

@@ -41,7 +41,7 @@ def test_files_stay_small(path: Path) -> None:
     assert count < tidy.MODULE_LINES_MAX, f"{count} lines: split it"
     if count > tidy.MODULE_LINES_WITH_REASON:
         reason = tidy.docstring(path)
-        assert "lines because" in reason, f"{count} lines: the docstring must say why"
+        assert "because" in reason, f"{count} lines: the docstring must say 'Long because ...'"
 
 
 @pytest.mark.parametrize("path", [*PYTHON, *CYTHON], ids=_name)
@@ -79,7 +79,7 @@ def test_public_names_are_documented(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PACKAGE, ids=_name)
 def test_only_seams_reaches_the_world(path: Path) -> None:
-    used = tidy.banned_uses(path) - tidy.allowed(_name(path))
+    used = {name for name in tidy.banned_uses(path) if not tidy.allowed(_name(path), name)}
     assert not used, "use ferrisdb/seams.py, or add the exception with its reason to support/tidy"
 
 

@@ -41,7 +41,7 @@ cdef uint8_t *reserve(Bytes *b, uint64_t count) except NULL nogil:
     """Return the place behind the used bytes, with room for `count` more; doesn't use them yet."""
     cdef uint64_t room = b.room
     cdef uint8_t *grown
-    if b.used + count > room:
+    if b.at == NULL or b.used + count > room:
         room = max(b.used + count, room + (room >> 1), <uint64_t>256)
         grown = <uint8_t *>realloc(b.at, room)
         if grown == NULL:

@@ -1,0 +1,3 @@
+from ferrisdb.kernel.table import Table
+
+def check_table(table: Table) -> None: ...

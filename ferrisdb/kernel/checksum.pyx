@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""Compute CRC-32C for code that runs once per file, not once per record."""
+"""Compute CRC-32C and the key hash, both pinned on disk, for code that runs once per file, not once per record."""
 
 from libc.stdint cimport uint32_t, uint8_t
 
@@ -15,3 +15,8 @@ def crc32c(const uint8_t[::1] buffer not None, uint32_t seed=0):
     if buffer.shape[0] == 0:
         return cpu.crc32c(seed, NULL, 0)
     return cpu.crc32c(seed, &buffer[0], <size_t>buffer.shape[0])
+
+
+def key_hash(bytes key not None):
+    """Return the 64-bit hash of a stored key, as tables and memtables index it."""
+    return cpu.hash_bytes(<const uint8_t *>key, <size_t>len(key))

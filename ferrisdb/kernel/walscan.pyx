@@ -69,7 +69,8 @@ cdef struct Prefix:
     uint32_t powers[POWERS]
 
 
-cdef bint prefix_fill(Prefix *self, const uint8_t *base, uint64_t start, uint64_t end) noexcept nogil:
+cdef bint prefix_fill(Prefix *self, const uint8_t *base, uint64_t start,
+                      uint64_t end) noexcept nogil:
     cdef uint64_t count = (end - start) // GRAIN + 1, i
     cdef uint32_t state = 0
     self.base = base
@@ -121,7 +122,8 @@ cdef inline bint ops_well_formed(const WalRecord *record) noexcept nogil:
     return left == 0
 
 
-cdef inline bint plausible(const uint8_t *r, uint64_t offset, uint64_t left, uint64_t next_seq) noexcept nogil:
+cdef inline bint plausible(const uint8_t *r, uint64_t offset, uint64_t left,
+                           uint64_t next_seq) noexcept nogil:
     # What a record behind X must look like before its checksum is worth computing.
     cdef uint64_t ops_bytes = load_u32(r + 4), seq = load_u64(r + 8), synced_to = load_u64(r + 24)
     cdef uint64_t count = load_u32(r + 16)
@@ -178,18 +180,21 @@ cdef class WalScan:
         self.record_count += 1
         return True
 
-    cdef Verdict _walk(self, const uint8_t *base, uint64_t n, uint64_t salt, uint64_t first_offset) noexcept nogil:
+    cdef Verdict _walk(self, const uint8_t *base, uint64_t n, uint64_t salt,
+                       uint64_t first_offset) noexcept nogil:
         cdef WalRecord record
         cdef uint64_t offset = first_offset
         while offset < n and wal_parse(base, n, offset, salt, &record):
             self._bad_offset = offset
             # A first record may lie above the base: numbers of a lost tail are skipped for good.
-            if (record.first_seq != self.next_seq and (self.record_count or record.first_seq < self.next_seq)) or (
-                    record.first_seq > SEQNO_MAX or record.first_seq + record.count > SEQNO_MAX + 1):
+            if record.first_seq < self.next_seq or record.first_seq > SEQNO_MAX or (
+                    record.first_seq > self.next_seq and self.record_count) or (
+                    record.first_seq + record.count > SEQNO_MAX + 1):
                 self._expected = self.next_seq
                 self._actual = record.first_seq
                 return BAD_SEQUENCE
-            if load_u32(base + offset + 20) & 0xFFFF or record.reply_bytes > REPLY_BYTES_MAX or record.synced_to > offset:
+            if (load_u32(base + offset + 20) & 0xFFFF or record.reply_bytes > REPLY_BYTES_MAX
+                    or record.synced_to > offset):
                 return BAD_FIELDS
             if not ops_well_formed(&record):
                 return BAD_OPERATIONS
@@ -202,9 +207,11 @@ cdef class WalScan:
         self.valid_end = offset
         return SOUND
 
-    cdef Verdict _look_behind(self, const uint8_t *base, uint64_t n, uint64_t salt, uint64_t synced_end) noexcept nogil:
+    cdef Verdict _look_behind(self, const uint8_t *base, uint64_t n, uint64_t salt,
+                              uint64_t synced_end) noexcept nogil:
         # S1 and S2 for X = valid_end.
-        cdef uint64_t x = self.valid_end, offset = x + 8, total, spent = 0, last_end = x, durable = synced_end
+        cdef uint64_t x = self.valid_end, offset = x + 8, total, spent = 0
+        cdef uint64_t last_end = x, durable = synced_end
         cdef const uint8_t *r
         cdef uint32_t crc
         cdef Prefix prefix
@@ -269,7 +276,8 @@ def scan(const uint8_t[::1] buffer not None, uint64_t salt, *, str path, uint64_
     if first_offset % 8 or base_seq == 0 or base_seq > SEQNO_MAX:
         raise ValueError("first_offset is a multiple of 8, base_seq a sequence number")
     if n < first_offset:
-        raise CorruptionError(path, n, f"a header of {first_offset} bytes", f"{n} bytes", REPAIR_ADVICE)
+        raise CorruptionError(
+            path, n, f"a header of {first_offset} bytes", f"{n} bytes", REPAIR_ADVICE)
     result.next_seq = base_seq
     base = &buffer[0]
     with nogil:
@@ -350,6 +358,8 @@ def outcomes(const uint8_t[::1] buffer not None, const uint64_t[::1] offsets not
                 reply_bytes = load_u32(r + 20) >> 16
                 if wal_record_bytes(ops_bytes, reply_bytes) > n - offset:
                     raise ValueError("a record lies outside the buffer")
-                reply = r[WAL_RECORD_HEADER_BYTES + ops_bytes:WAL_RECORD_HEADER_BYTES + ops_bytes + reply_bytes]
-                rows.append((client, load_u64(r + 56), load_u64(r + 64), load_u64(r + 8), load_u32(r + 16), reply))
+                ops_bytes += WAL_RECORD_HEADER_BYTES
+                reply = r[ops_bytes:ops_bytes + reply_bytes]
+                rows.append((client, load_u64(r + 56), load_u64(r + 64), load_u64(r + 8),
+                             load_u32(r + 16), reply))
     return unanswered, rows

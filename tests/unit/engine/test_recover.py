@@ -1,21 +1,20 @@
 """Recovery keeps what was promised, whatever happened between two calls.
 
-Method: a small database on the simulated file system, with memtables that are plain lists; the
-directory is opened again after each step, after a process crash or a power cut at any call.
+Method: a small database with memtables that are plain lists; the directory is opened again after
+each step, whole or damaged. Power cuts are in tests/crash/test_recovery.py.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import random
 from pathlib import Path
 
 import pytest
 
-from ferrisdb.engine.open import create_database, open_state
-from ferrisdb.engine.recover import RecoveredLogs, recover_logs
-from ferrisdb.engine.wal_files import WalOwner, activate, prepare_wal, recycle_wal
+from ferrisdb.engine.open import open_state
+from ferrisdb.engine.recover import RecoveredLogs
+from ferrisdb.engine.wal_files import activate, prepare_wal, recycle_wal
 from ferrisdb.errors import (
     CorruptionError,
     DiskFullError,
@@ -28,69 +27,17 @@ from ferrisdb.format.filenames import DIR, FileKind
 from ferrisdb.seams import FileSystem, RealFileSystem
 from tests.support.fakes import ManualClock, SeededRng
 from tests.support.replay import ListTarget
-from tests.support.simfs import SimFileSystem, Survival
+from tests.support.simfs import SimFileSystem
+from tests.support.small_database import (
+    WAL_BYTES,
+    held,
+    owner,
+    reopen,
+    rotate_wal,
+    start,
+    stop,
+)
 from tests.support.wal_build import CLIENT, Appender, put
-
-WAL_BYTES = 8192
-
-
-def start(
-    fs: FileSystem, path: str, *, room_bytes: int = 1 << 30, seed: int = 0
-) -> RecoveredLogs[ListTarget]:
-    clock, rng = ManualClock(), SeededRng(seed)
-    create_database(fs, path, clock, rng)
-    return recover_logs(
-        fs,
-        open_state(fs, path),
-        make_memtable=lambda number: ListTarget(number, room_bytes),
-        wal_bytes=WAL_BYTES,
-        clock=clock,
-        rng=rng,
-    )
-
-
-def stop(logs: RecoveredLogs[ListTarget]) -> None:
-    logs.wal.file.close()
-    logs.manifest.close()
-
-
-def held(logs: RecoveredLogs[ListTarget]) -> list[tuple[int, bytes]]:
-    return [record for _, memtable in logs.memtables for record in memtable.records]
-
-
-def owner(logs: RecoveredLogs[ListTarget]) -> WalOwner:
-    return WalOwner(logs.manifest.database_id, logs.generation)
-
-
-def rotate_wal(
-    fs: FileSystem, path: str, logs: RecoveredLogs[ListTarget], old: Appender, number: int
-) -> Appender:
-    # As a coordinator rotates: successor prepared ahead, predecessor synced, then opened.
-    prepare_wal(
-        fs,
-        DIR(path),
-        number=number,
-        file_bytes=WAL_BYTES,
-        owner=owner(logs),
-        base_seq=1,
-        clock=ManualClock(),
-        rng=SeededRng(number),
-    )
-    old.sync()
-    opening = wal.Opening(old.next_seq, old.time_us, old.wal.number, old.offset)
-    new = Appender(
-        activate(fs, DIR(path), number=number, owner=owner(logs), opening=opening), old.next_seq
-    )
-    new.request_no = old.request_no
-    old.wal.file.close()
-    return new
-
-
-def reopen(path: Path, fs: FileSystem | None = None) -> list[tuple[int, bytes]]:
-    logs = start(fs or RealFileSystem(), str(path), seed=9)
-    found = held(logs)
-    stop(logs)
-    return found
 
 
 def test_new_database_is_empty_and_opens_again(tmp_path: Path) -> None:
@@ -332,174 +279,3 @@ def prepare(fs: FileSystem, path: str, logs: RecoveredLogs[ListTarget], number: 
         clock=ManualClock(),
         rng=SeededRng(1),
     )
-
-
-def history(fs: SimFileSystem, path: str) -> list[tuple[int, int, bytes]]:
-    """Live through starts, commits, a rotation and a flush; return what was promised.
-
-    Returns: (index of the call from which on the batch was promised, first_seq, operations).
-    """
-    promised: list[tuple[int, int, bytes]] = []
-
-    def promise(appender: Appender, done: int) -> int:
-        appender.sync()
-        promised.extend((fs.call_count, seq, ops) for seq, ops, _ in appender.appended[done:])
-        return len(appender.appended)
-
-    logs = start(fs, path)
-    one = Appender(logs.wal, 1)
-    done = 0
-    for i in range(4):
-        one.batch(put(b"one%d" % i, b"v" * 40), raw=i % 2 == 0)
-        done = promise(one, done)
-    one.batch(put(b"one-os"))
-    number = logs.next_file_number
-    two = rotate_wal(fs, path, logs, one, number)
-    promised.extend((fs.call_count, seq, ops) for seq, ops, _ in one.appended[done:])
-    done = 0
-    for i in range(3):
-        two.batch(put(b"two%d" % i, b"v" * 40))
-        done = promise(two, done)
-    two.batch(put(b"two-os"))
-    stop(logs)
-    two.wal.file.close()
-    again = start(fs, path, room_bytes=400, seed=3)
-    # What the restarted service shows is durable, whatever its level was.
-    promised.extend((fs.call_count, seq, ops) for seq, ops, _ in two.appended[done:])
-    three = Appender(again.wal, again.last_seq + 1)
-    done = 0
-    for i in range(3):
-        three.batch(put(b"three%d" % i))
-        done = promise(three, done)
-    logs.manifest.close()
-    again.manifest.rotate(
-        number=again.next_file_number,
-        snapshot=VersionEdit(
-            database_id=again.manifest.database_id,
-            next_file_number=again.next_file_number + 1,
-            last_seq=again.last_seq,
-            log_number=again.memtables[0][0],
-            generation=again.generation,
-        ),
-        clock=ManualClock(),
-    )
-    three.batch(put(b"last"))
-    promise(three, done)
-    stop(again)
-    return promised
-
-
-def check_cut(
-    fs: SimFileSystem,
-    promised: list[tuple[int, int, bytes]],
-    index: int,
-    target: Path,
-    survival: Survival,
-    rng: random.Random,
-) -> None:
-    fs.materialise(index, str(target), survival, rng)
-    found = reopen(target / "db", SimFileSystem(str(target)))
-    must = [(seq, ops) for at, seq, ops in promised if at <= index]
-    all_of_them = [(seq, ops) for _, seq, ops in promised]
-    assert found[: len(must)] == must, f"lost at call {index} ({survival})"
-    assert found == all_of_them[: len(found)], f"invented at call {index} ({survival})"
-
-
-@pytest.fixture
-def lived(tmp_path: Path) -> tuple[SimFileSystem, list[tuple[int, int, bytes]]]:
-    root = tmp_path / "root"
-    root.mkdir()
-    fs = SimFileSystem(str(root))
-    return fs, history(fs, str(root / "db"))
-
-
-@pytest.mark.parametrize("survival", list(Survival))
-def test_power_cut_at_every_call_keeps_what_was_promised(
-    lived: tuple[SimFileSystem, list[tuple[int, int, bytes]]], tmp_path: Path, survival: Survival
-) -> None:
-    fs, promised = lived
-    for index in range(fs.call_count + 1):
-        for seed in range(3 if survival is Survival.RANDOM else 1):
-            rng = random.Random(index * 10 + seed)
-            check_cut(fs, promised, index, tmp_path / f"{index}-{seed}", survival, rng)
-
-
-def test_power_cut_at_every_call_of_a_recovery_keeps_everything(
-    lived: tuple[SimFileSystem, list[tuple[int, int, bytes]]], tmp_path: Path
-) -> None:
-    fs, promised = lived
-    first = tmp_path / "first"
-    fs.materialise(fs.call_count, str(first), Survival.NOTHING)
-    inner = SimFileSystem(str(first))
-    stop(start(inner, str(first / "db"), room_bytes=400, seed=21))
-    want = [(seq, ops) for _, seq, ops in promised]
-    assert len(want) == 13
-    for index in range(inner.call_count + 1):
-        for seed in range(4):
-            target = tmp_path / f"{index}-{seed}"
-            kind = (Survival.NOTHING, Survival.EVERYTHING, Survival.RANDOM)[min(seed, 2)]
-            inner.materialise(index, str(target), kind, random.Random(index * 10 + seed))
-            assert reopen(target / "db", SimFileSystem(str(target))) == want
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_failure_of_any_call_of_a_start_is_typed_and_loses_nothing(
-    lived: tuple[SimFileSystem, list[tuple[int, int, bytes]]], tmp_path: Path, number: int
-) -> None:
-    fs, promised = lived
-    want = [(seq, ops) for _, seq, ops in promised]
-    index = 0
-    while True:
-        target = tmp_path / f"{index}"
-        fs.materialise(fs.call_count, str(target), Survival.NOTHING)
-        inner = SimFileSystem(str(target))
-        inner.fail(index, number)
-        try:
-            stop(start(inner, str(target / "db"), seed=4))
-        except StorageError as error:
-            assert isinstance(error, DiskFullError) is (number == errno.ENOSPC)
-            assert error.filename
-        else:
-            assert index >= inner.call_count - 1
-            break
-        assert reopen(target / "db") == want
-        index += 1
-    assert index > 8
-
-
-def survivals(fs: SimFileSystem, index: int) -> list[Survival]:
-    # The order of two names matters in the one instant between a rename and its sync.
-    tries = 16 if index and fs.calls[index - 1].kind == "rename" else 3
-    return [Survival.NOTHING] + [Survival.RANDOM] * tries
-
-
-def test_every_sync_is_needed(
-    lived: tuple[SimFileSystem, list[tuple[int, int, bytes]]], tmp_path: Path
-) -> None:
-    whole, promised_by_it = lived
-    assert not loses_something(whole, promised_by_it, tmp_path, -1)
-    sites = whole.sync_sites()
-    assert len(sites) > 8
-    needless = []
-    for number, (kind, site) in enumerate(sites):
-        root = tmp_path / f"site-{number}"
-        root.mkdir()
-        fs = SimFileSystem(str(root))
-        fs.ignore_sync(kind, site=site)
-        promised = history(fs, str(root / "db"))
-        if not loses_something(fs, promised, tmp_path, number):
-            needless.append((kind, site))
-    assert needless == []
-
-
-def loses_something(
-    fs: SimFileSystem, promised: list[tuple[int, int, bytes]], tmp_path: Path, number: int
-) -> bool:
-    for index in range(fs.call_count, 0, -1):
-        for seed, survival in enumerate(survivals(fs, index)):
-            target = tmp_path / f"cut-{number}-{index}-{seed}"
-            try:
-                check_cut(fs, promised, index, target, survival, random.Random(index + seed))
-            except (AssertionError, CorruptionError, NotADatabaseError):
-                return True
-    return False

@@ -478,8 +478,10 @@ def _surviving_content(node: _Durable, survival: Survival, rng: random.Random) -
         return bytes(node.content)
     live = bytearray(node.content)
     count = len(node.pending)
-    # A page may also be there in an older state than the newest.
-    for change in node.pending[: rng.randint(0, count) if survival is Survival.RANDOM else count]:
+    if survival is Survival.RANDOM and rng.random() < 0.4:
+        # A page may also be there in an older state than the newest.
+        count = rng.randint(0, count)
+    for change in node.pending[:count]:
         _apply(live, change)
     if survival is Survival.EVERYTHING:
         return bytes(live)

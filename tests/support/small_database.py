@@ -20,7 +20,12 @@ WAL_BYTES = 8192
 
 
 def start(
-    fs: FileSystem, path: str, *, room_bytes: int = 1 << 30, seed: int = 0
+    fs: FileSystem,
+    path: str,
+    *,
+    room_bytes: int = 1 << 30,
+    seed: int = 0,
+    wal_bytes: int = WAL_BYTES,
 ) -> RecoveredLogs[ListTarget]:
     clock, rng = ManualClock(), SeededRng(seed)
     create_database(fs, path, clock, rng)
@@ -28,7 +33,7 @@ def start(
         fs,
         open_state(fs, path),
         make_memtable=lambda number: ListTarget(number, room_bytes),
-        wal_bytes=WAL_BYTES,
+        wal_bytes=wal_bytes,
         clock=clock,
         rng=rng,
     )
@@ -48,14 +53,19 @@ def owner(logs: RecoveredLogs[ListTarget]) -> WalOwner:
 
 
 def rotate_wal(
-    fs: FileSystem, path: str, logs: RecoveredLogs[ListTarget], old: Appender, number: int
+    fs: FileSystem,
+    path: str,
+    logs: RecoveredLogs[ListTarget],
+    old: Appender,
+    number: int,
+    file_bytes: int = WAL_BYTES,
 ) -> Appender:
     # As a coordinator rotates: successor prepared ahead, predecessor synced, then opened.
     prepare_wal(
         fs,
         DIR(path),
         number=number,
-        file_bytes=WAL_BYTES,
+        file_bytes=file_bytes,
         owner=owner(logs),
         base_seq=1,
         clock=ManualClock(),

@@ -23,9 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind() -> Iterator[None]:
+def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail a test after which a process, a descriptor or a segment of ours is still there."""
     before = take_stock()
     yield
-    found = left_behind(before)
+    found = left_behind(before, tmp_path_factory.getbasetemp())
     assert not found, "left behind: " + "; ".join(sorted(found))

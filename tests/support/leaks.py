@@ -2,8 +2,8 @@
 
 Processes are ours if they descend from the test run or carry its mark in their environment (a
 service that `open` starts in the background leaves the family tree, but inherits that).
-A name in shared memory is not ours if a process of someone else maps it: several test runs
-share one machine.
+Several test runs may share one machine: a name in shared memory is only held against this one
+if it can be (see `_is_ours`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import gc
 import os
 import re
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,42 +29,67 @@ LEAVE_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """What this test run holds at one moment."""
+    """What there is at one moment: every process of the machine, and what this one holds."""
 
-    processes: frozenset[int]
+    pids: frozenset[int]
     descriptors: frozenset[tuple[int, str]]
     segments: frozenset[str]
 
 
 def take_stock() -> Belongings:
-    """List what this run holds now."""
-    return Belongings(_processes(), _descriptors(), _segments())
+    """List what there is now. Cheap, as it runs twice a test: nothing is judged here."""
+    return Belongings(frozenset(psutil.pids()), _descriptors(), _segments())
 
 
-def left_behind(before: Belongings) -> list[str]:
-    """Return a line for each thing held now that was not held before."""
-    new_processes = [_process(pid) for pid in _processes() - before.processes]
-    alive = [process for process in new_processes if process is not None]
-    if alive:
-        _, alive = psutil.wait_procs(alive, timeout=LEAVE_TIMEOUT_S)
-    found = [f"process {_describe(process)}" for process in alive]
+def left_behind(before: Belongings, tmp_root: Path) -> list[str]:
+    """Return a line for each thing of ours now that was not there before.
+
+    `tmp_root` is the folder of this run's database directories.
+    """
+    found = [f"process {_describe(process)}" for process in _still_there(_new(before))]
     if _descriptors() - before.descriptors:
         gc.collect()
     found += [f"descriptor {n} of {name}" for n, name in _descriptors() - before.descriptors]
-    found += [f"segment {name}" for name in _segments() - before.segments if not _foreign(name)]
+    new_names = _segments() - before.segments
+    return found + [f"segment {name}" for name in new_names if _is_ours(name, tmp_root)]
+
+
+def _new(before: Belongings) -> list[psutil.Process]:
+    """Return this run's processes that started since."""
+    found = []
+    for pid in set(psutil.pids()) - before.pids - _trackers():
+        try:
+            process = psutil.Process(pid)
+            if _mark() in _proc_file(pid, "environ") or os.getpid() in _ancestors(process):
+                found.append(process)
+        except psutil.Error:
+            continue  # gone meanwhile, or another user's
     return found
 
 
-def _processes() -> frozenset[int]:
-    mine = {process.pid for process in psutil.Process().children(recursive=True)}
-    mark = f"{RUN_MARK}={os.environ.get(RUN_MARK, '')}\0".encode()
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark in path.read_bytes() + b"\0":
-                mine.add(int(path.parent.name))
-        except OSError:
-            continue  # gone meanwhile, or another user's
-    return frozenset(mine - {os.getpid()} - _trackers())
+def _still_there(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Give processes the time to leave; return those that don't."""
+    give_up = time.monotonic() + LEAVE_TIMEOUT_S
+    while processes and time.monotonic() < give_up:
+        _, alive = psutil.wait_procs(processes, timeout=0.1)
+        # A dead orphan waits for its new parent to notice, which may take as long as it likes.
+        processes = [process for process in alive if not _is_zombie(process)]
+    return processes
+
+
+def _mark() -> bytes:
+    return f"{RUN_MARK}={os.environ.get(RUN_MARK, '')}\0".encode()
+
+
+def _ancestors(process: psutil.Process) -> set[int]:
+    return {parent.pid for parent in process.parents()}
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _trackers() -> set[int]:
@@ -97,24 +123,34 @@ def _segments() -> frozenset[str]:
     return frozenset(name for name in os.listdir(SHM_DIR) if SEGMENT_NAME.match(name))
 
 
-def _foreign(name: str) -> bool:
-    """Tell whether a process outside this run maps the segment, or it is gone by now."""
-    ours = _processes() | {os.getpid()}
+def _is_ours(name: str, tmp_root: Path) -> bool:
+    """Tell whether a segment that is still there was made by this run.
+
+    It was if one of our directories recorded its nonce or one of our processes maps it. It may
+    have been, and counts, if no other test or service runs on this machine.
+    """
+    nonce = name[3:15]
+    for record in tmp_root.rglob("segments"):
+        content = record.read_bytes()
+        if nonce.encode() in content or bytes.fromhex(nonce) in content:
+            return (SHM_DIR / name).exists()
+    pids = psutil.pids()
+    ours = {pid for pid in pids if _mark() in _proc_file(pid, "environ")} | {os.getpid()}
     path = str(SHM_DIR / name).encode()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            if int(maps.parent.name) not in ours and path in maps.read_bytes():
-                return True
-        except OSError:
-            continue
-    return not (SHM_DIR / name).exists()
+    if any(path in _proc_file(pid, "maps") for pid in ours):
+        return True
+    for pid in set(pids) - ours:
+        words = _proc_file(pid, "cmdline")
+        if b"pytest" in words or b"ferrisdb" in words or path in _proc_file(pid, "maps"):
+            return False
+    return (SHM_DIR / name).exists()
 
 
-def _process(pid: int) -> psutil.Process | None:
+def _proc_file(pid: int, name: str) -> bytes:
     try:
-        return psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return None
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""  # gone meanwhile, or another user's
 
 
 def _describe(process: psutil.Process) -> str:

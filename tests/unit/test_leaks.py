@@ -1,0 +1,54 @@
+"""Goal: a test that leaves something behind is found out. Method: leave each kind of thing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support import leaks
+from tests.support.leaks import left_behind, take_stock
+
+
+def test_nothing_is_reported_where_nothing_is_left(tmp_path: Path) -> None:
+    assert left_behind(take_stock(), tmp_path) == []
+
+
+def test_descriptor_is_reported(tmp_path: Path) -> None:
+    before = take_stock()
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    found = left_behind(before, tmp_path)
+    os.close(descriptor)
+    assert found == [f"descriptor {descriptor} of {tmp_path}"]
+
+
+def test_process_in_a_session_of_its_own_is_reported(tmp_path: Path) -> None:
+    before = take_stock()
+    # A grandchild whose parent has gone is nobody's child any more.
+    code = (
+        "import subprocess, sys; "
+        "p = subprocess.Popen([sys.executable, '-c', 'input()'], start_new_session=True, "
+        "stdin=0, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); print(p.pid)"
+    )
+    reading, writing = os.pipe()
+    try:
+        pid = subprocess.run(
+            [sys.executable, "-c", code], stdin=reading, stdout=subprocess.PIPE, text=True
+        ).stdout.strip()
+        assert pid in [str(process.pid) for process in leaks._new(before)]
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
+def test_segment_that_our_directory_recorded_is_reported(tmp_path: Path) -> None:
+    name = f"fdb{os.urandom(6).hex()}.m1"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "segments").write_text(f"/{name}\n")
+    before = take_stock()
+    (leaks.SHM_DIR / name).touch()
+    try:
+        assert left_behind(before, tmp_path) == [f"segment {name}"]
+    finally:
+        (leaks.SHM_DIR / name).unlink()

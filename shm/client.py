@@ -33,7 +33,7 @@ Slot: one per pin. Free while epoch is 0.
 | 8 | u64 | seq | client | snapshot; 2**64-1: a plain read, which needs no floor |
 | 16 | u64 | now us | client | the snapshot's frozen time |
 | 24 | u64 | born ns | client | monotonic time of the pin |
-| 32 | u64 | revoked | coord | epoch that it revoked here; a reader whose epoch it is must stop |
+| 32 | u64 | revoked | both | epoch that it revoked here; a reader whose epoch it is must stop |
 
 Completion: request no is stored last; the rest is complete when it equals the request's.
 
@@ -76,9 +76,11 @@ R8  A completion's request no is stored after its other words. Coordinator dead 
     client sees no answer, and asks the next generation for the outcome.
 R9  A slot's seq, now and born are stored before its epoch. Client dead in between: the slot is
     free. Dead later: it pins until the coordinator sees the byte of DIR/clients unlocked.
-R10 revoked names an epoch and is never cleared: a slot used again under a later epoch is not
-    revoked. The coordinator frees what the slot pinned only after a full fence and a second
-    look; the reader checks revoked after it has read, before it answers.
+R10 revoked names an epoch, so that a slot used again under a later one is not revoked; whoever
+    takes the slot anew clears it before R9. A revocation that comes too late for the former pin
+    and hits a new one of the same epoch is a needless SnapshotTooOldError, no worse. The
+    coordinator frees what the slot pinned only after a full fence and a second look; the reader
+    checks revoked after it has read, before it answers.
 R11 large is stored before segment x is created, and cleared after it is unlinked. Dead in
     between: whoever reaps the client unlinks it.
 R12 sleeping is raised, full fence, then the completion is looked at again; the coordinator

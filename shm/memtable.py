@@ -47,15 +47,23 @@ Version, 8-aligned, newest first in the chain of its key:
 | 16 | u64 | expires us | only KIND_PUT_EXPIRING |
 | 16 or 24 | | value | |
 
-Range tombstones form a chain of their own, newest first, each as its (start, end, seq); every
-lookup consults it while range count is not 0.
+Range tombstones form a chain of their own, 8-aligned, newest first; every lookup consults it while
+range count is not 0.
 
-Fragments of the life of an entry, and what a reader sees if the writer dies behind each
+| offset | width | field | meaning |
+| --- | --- | --- | --- |
+| 0 | u64 | seq | |
+| 8 | u32 | next | older range tombstone, 0 none |
+| 12 | u32 | start bytes | |
+| 16 | u32 | end bytes | 0: no end |
+| 24 | | start, then end | |
+
+Steps in the life of an entry, and what a reader sees if the writer dies behind each
 M1  Node, key and version are written into free arena before anything refers to them. Dead
     here: bytes nobody reaches.
 M2  A new key: its hash slot is stored (release). Dead here: found by hash, not in order.
 M3  A known key: the node's versions word is stored (release), the new version naming the former
-    one. Dead here: as after the last step, for the order has the node already.
+    one. Dead here: found by hash and, where its node was linked (M5), in order.
 M4  visible_seq covers the entry (C5). Until then readers skip it by its sequence: this is what
     hides a dead writer's half batch, whatever M2 and M3 left.
 M5  A new key's node is linked, from level 0 up, the node's own link before its predecessor's.

@@ -24,7 +24,7 @@ Table, packed without padding:
 | 0 | u64 | number |
 | 8 | u64 | file bytes |
 | 16 | u32 | level |
-| 20 | u32 | zero |
+| 20 | u32 | flags: bit 0, unbounded |
 | 24 | u64 | min seq |
 | 32 | u64 | max seq |
 | 40 | u32 | smallest key bytes |
@@ -32,6 +32,9 @@ Table, packed without padding:
 | 48 | | smallest key, then largest key |
 
 Key lengths take u32 and not u16: a stored key (key space prefix included) may be 65,540 long.
+
+`unbounded`: one of the table's range tombstones has no end, so no key from the smallest up is
+outside, whatever the largest key says.
 
 V1  A page is complete before anyone can learn its name, so a page that fails its checks is our
     own error or another layout's; decode raises ProtocolError and the reader looks again.
@@ -51,6 +54,7 @@ VERSION_LAYOUT = 1
 VERSION_BYTES_MAX = 1 << 30
 LEVEL_MAX = 63
 
+_UNBOUNDED = 1
 _HEAD = struct.Struct("<8sIIQQIIII")
 _CRC_OFFSET = 40
 _MEMTABLE = struct.Struct("<QQQ")
@@ -79,6 +83,7 @@ class TableRef:
     max_seq: int
     smallest: bytes
     largest: bytes
+    unbounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ def encode(page: VersionPage) -> bytes:
                 table.number,
                 table.file_bytes,
                 table.level,
-                0,
+                _UNBOUNDED if table.unbounded else 0,
                 table.min_seq,
                 table.max_seq,
                 len(table.smallest),
@@ -165,15 +170,24 @@ def _decode_tables(body: bytes, at: int, count: int) -> tuple[TableRef, ...]:
     for _ in range(count):
         if at + _TABLE.size > len(body):
             raise ProtocolError("version page: a table crosses the end")
-        number, file_bytes, level, zero, low, high, smallest_bytes, largest_bytes = (
+        number, file_bytes, level, flags, low, high, smallest_bytes, largest_bytes = (
             _TABLE.unpack_from(body, at)
         )
         at += _TABLE.size
         middle = at + smallest_bytes
         end = middle + largest_bytes
-        if end > len(body) or zero:
-            raise ProtocolError(f"version page: table {number}'s keys cross the end")
-        table = TableRef(number, file_bytes, level, low, high, body[at:middle], body[middle:end])
+        if end > len(body) or flags & ~_UNBOUNDED:
+            raise ProtocolError(f"version page: table {number}: flags {flags:#x} or keys too long")
+        table = TableRef(
+            number,
+            file_bytes,
+            level,
+            low,
+            high,
+            body[at:middle],
+            body[middle:end],
+            bool(flags & _UNBOUNDED),
+        )
         if fault := _table_fault(table):
             raise ProtocolError(f"version page: table {number}: {fault}")
         tables.append(table)

@@ -15,13 +15,13 @@ KEYS = st.binary(max_size=20)
 
 
 def _table(
-    number: int, size: int, level: int, seqs: list[int], low: bytes, high: bytes
+    number: int, size: int, level: int, seqs: list[int], low: bytes, high: bytes, unbounded: bool
 ) -> TableRef:
-    return TableRef(number, size, level, min(seqs), max(seqs), low, high)
+    return TableRef(number, size, level, min(seqs), max(seqs), low, high, unbounded)
 
 
 SEQS = st.lists(st.integers(0, SEQNO_MAX), min_size=2, max_size=2)
-TABLES = st.builds(_table, U64, U64, st.integers(0, 63), SEQS, KEYS, KEYS)
+TABLES = st.builds(_table, U64, U64, st.integers(0, 63), SEQS, KEYS, KEYS, st.booleans())
 PAGES = st.builds(
     VersionPage,
     U64,

@@ -34,8 +34,19 @@ COMMANDS = {
 TRACEBACK_VARIABLE = "FERRISDB_TRACEBACK"
 
 
+class _ReaderGone(Exception):
+    """Whoever read our standard output has closed it."""
+
+
 class _LazyGroup(click.Group):
     """A group that imports a command when it is named."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        # click would end the process with 1 here, which for `get` means an absent key.
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -74,7 +85,7 @@ def run(arguments: Sequence[str] | None) -> int:
         code = group.main(args=arguments, prog_name="ferrisdb", standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
-    except BrokenPipeError:
+    except (_ReaderGone, BrokenPipeError):
         # Nobody reads any more; point the descriptor elsewhere, or the interpreter's last
         # flush complains about it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,7 +21,8 @@ its whole key.
 
 | field | width | |
 | --- | --- | --- |
-| flags | u8 | bits 0-2 kind (1 put, 2 delete, 4 expiring put), 8 older version of the key before, 16 wide, 32 sequence present, 64 shared key, 128 zero |
+| flags | u8 | bits 0-2 kind (1 put, 2 delete, 4 expiring put); 8 older version of the key before; |
+| | | 16 wide lengths; 32 sequence present; 64 shared key; 128 zero |
 | suffix_bytes | u8, wide: u24 | key bytes that stand here |
 | value_bytes | u16, wide: u32 | |
 | back | u32, if shared | this entry's offset minus the restart's |
@@ -57,7 +58,7 @@ u32 CRC-32C of the footer's other bytes, `FDB_SSTF`.
 
 Torn tail: there is none; tables are renamed into place whole, so that a short file is corrupt.
 Wrong checksum: CorruptionError, at opening for footer, properties and header, else at the first
-touch. Unknown major version under a right checksum: FormatTooNewError.
+touch. Newer version under a right checksum: FormatTooNewError.
 Golden files: tests/golden/sstable_*.hex.
 """
 

@@ -28,7 +28,8 @@ cdef class TableBuilder:
     cdef Bytes first_key
     cdef uint64_t data_end
     cdef readonly bint exhausted    # the last build_from reached its source's end
-    # One entry; keys ascending, sequences of a key descending. Raises UsageError or what the file does.
+    # One entry; keys ascending, sequences of a key descending. Raises UsageError, nothing added,
+    # or what the file does.
     cdef int put(self, const uint8_t *key, uint32_t key_bytes, uint64_t seq, uint8_t kind,
                  uint64_t expires_us, const uint8_t *value, uint32_t value_bytes) except -1 nogil
     cdef int _write_entry(self, const uint8_t *key, uint32_t key_bytes, uint64_t seq, uint8_t kind,

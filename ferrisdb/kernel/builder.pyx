@@ -3,14 +3,16 @@
 
 Private memory holds the tail of the file that isn't a whole 1 MiB yet, 12 bytes for each unique
 key (its hash and place, for the hash index at the end) and the block index; never the entries.
+
+Long because the sections of a table are written by one object, in one order.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy, memset
-from ferrisdb.kernel.cpu cimport compare, crc32c, hash_bytes, load_u32, load_u64, put_u32, put_u64
+from libc.string cimport memcpy, memset
+from ferrisdb.kernel.cpu cimport compare, crc32c, hash_bytes, load_u32, put_u32, put_u64
 from ferrisdb.kernel.source cimport (
     Hit, KIND_DELETE, KIND_PUT, KIND_PUT_EXPIRING, Source)
 from ferrisdb.kernel.tableformat cimport (
@@ -18,9 +20,9 @@ from ferrisdb.kernel.tableformat cimport (
     RESTART_ENTRIES, TABLE_HEADER_BYTES, TABLE_PAGE_BYTES, fingerprint, key_head, overflow_bit)
 from ferrisdb.kernel.tombstones cimport RangeTombstones
 
+from ferrisdb import limits
 from ferrisdb.errors import ClosedError, UsageError
 from ferrisdb.kernel import properties as layout
-from ferrisdb.limits import SEQNO_MAX, STORED_KEY_BYTES_MAX, VALUE_BYTES_MAX
 
 cdef enum:
     FLUSH_BYTES = 1 << 20
@@ -28,9 +30,9 @@ cdef enum:
 
 # Entries live below 4 GiB, so that a slot's place is 32 bits; the last block's end fits too.
 cdef uint64_t DATA_END_MAX = 0xFFFF_0000 - 4096
-cdef uint64_t KEY_MAX = STORED_KEY_BYTES_MAX
-cdef uint64_t VALUE_MAX = VALUE_BYTES_MAX
-cdef uint64_t SEQ_MAX = SEQNO_MAX
+cdef uint64_t KEY_MAX = limits.STORED_KEY_BYTES_MAX
+cdef uint64_t VALUE_MAX = limits.VALUE_BYTES_MAX
+cdef uint64_t SEQ_MAX = limits.SEQNO_MAX
 
 
 cdef int fail(str reason) except -1 with gil:
@@ -240,6 +242,8 @@ cdef class TableBuilder:
             if order > 0 or (order == 0 and seq >= self.last_seq):
                 fail("entries go in by key ascending, then sequence descending")
             older = order == 0
+            if older and self.bottom and self.last_seq <= self.gc_floor:
+                fail("no snapshot sees a version behind one at or below the floor")
         else:
             assign(&self.first_key, key, key_bytes)
         if (self.out_offset + self.out.used + key_bytes + value_bytes + self.restarts.used
@@ -269,7 +273,8 @@ cdef class TableBuilder:
         cdef bint wide, with_seq = not (self.bottom and seq <= self.gc_floor)
         cdef uint8_t flags = kind
         cdef uint8_t *p
-        full = 4 + 8 * with_seq + 8 * (kind == KIND_PUT_EXPIRING) + <uint64_t>key_bytes + value_bytes
+        full = (4 + 8 * with_seq + 8 * (kind == KIND_PUT_EXPIRING)
+                + <uint64_t>key_bytes + value_bytes)
         if self.in_block and (
                 self.out_offset + self.out.used - self.block_offset + full > self.block_bytes):
             self._end_block(key, key_bytes)

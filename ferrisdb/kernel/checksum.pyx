@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""Compute CRC-32C and the key hash, both pinned on disk, for code that runs once per file, not once per record."""
+"""Compute CRC-32C and the key hash, both pinned on disk, for code that isn't a hot loop."""
 
 from libc.stdint cimport uint32_t, uint8_t
 

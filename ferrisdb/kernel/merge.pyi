@@ -1,16 +1,16 @@
-from typing import final
+from typing import Self, final
 
 from ferrisdb.kernel.source import Source
 from ferrisdb.kernel.tombstones import RangeTombstones
 
 @final
 class Merge(Source):
-    def __init__(self, sources: list[Source]) -> None: ...
+    def __new__(cls, sources: list[Source]) -> Self: ...
 
 @final
 class Scan:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         sources: list[Source],
         tombstones: list[RangeTombstones],
         *,
@@ -22,7 +22,7 @@ class Scan:
         keys_only: bool,
         snapshot_seq: int,
         now_us: int,
-    ) -> None: ...
+    ) -> Self: ...
     def fetch(self, rows_max: int) -> list[tuple[bytes, bytes]] | list[bytes]: ...
     def count(self, rows_max: int) -> int: ...
 

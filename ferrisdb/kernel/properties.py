@@ -146,13 +146,19 @@ def decode_properties(stored: bytes, path: str, offset: int) -> TableProperties:
         raise CorruptionError(path, offset, f"{FIXED_BYTES} bytes of properties", len(stored))
     fields = _FIXED.unpack_from(stored)
     database_id, index_shared, flags, smallest_bytes, largest_bytes = fields[22:]
-    if max(smallest_bytes, largest_bytes, index_shared) > STORED_KEY_BYTES_MAX:
-        raise CorruptionError(path, offset, "keys within the limit", (smallest_bytes, largest_bytes))
+    lengths = (smallest_bytes, largest_bytes, index_shared)
+    if max(lengths) > STORED_KEY_BYTES_MAX:
+        raise CorruptionError(path, offset, "keys within the limit", lengths)
     if len(stored) != FIXED_BYTES + smallest_bytes + largest_bytes:
         raise CorruptionError(path, offset, "properties of their stated length", len(stored))
     middle = FIXED_BYTES + smallest_bytes
     properties = TableProperties(
-        *fields[:22], database_id, index_shared, flags, stored[FIXED_BYTES:middle], stored[middle:]
+        **dict(zip(_COUNTERS, fields, strict=False)),
+        database_id=database_id,
+        index_shared=index_shared,
+        flags=flags,
+        smallest_key=stored[FIXED_BYTES:middle],
+        largest_key=stored[middle:],
     )
     _check_sections(properties, path, offset)
     return properties
@@ -219,13 +225,13 @@ def decode_footer(stored: bytes, path: str, file_bytes: int) -> Footer:
     crc = crc32c(stored[56:], crc32c(stored[:52]))
     if fields[10] != crc:
         raise CorruptionError(path, offset, f"footer checksum {crc:#010x}", f"{fields[10]:#010x}")
-    if fields[8] >> 8 > VERSION >> 8:
+    if fields[8] > VERSION:
         raise FormatTooNewError(f"{path}: table format {fields[8]:#06x}: upgrade FerrisDB")
     footer = Footer(*fields[:8])
     pages = -(-footer.page_area_bytes // PAGE_BYTES)
     if (
         footer.file_bytes != file_bytes
-        or fields[8] >> 8 != VERSION >> 8
+        or fields[8:10] != (VERSION, 0)
         or footer.page_area_bytes < HEADER_BYTES
         or footer.page_count != pages
         or footer.group_count != -(-pages // PAGES_PER_GROUP)

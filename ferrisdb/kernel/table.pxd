@@ -57,7 +57,8 @@ cdef class Table:
     cdef int64_t find_block(self, const uint8_t *key, uint32_t key_bytes) except -1 nogil
     cdef int compare_key(self, Entry *entry, const uint8_t *key, uint32_t key_bytes,
                          int *order) except -1 nogil
-    cdef int index_key(self, uint64_t block, const uint8_t **key, uint32_t *key_bytes) except -1 nogil
+    cdef int index_key(self, uint64_t block, const uint8_t **key,
+                       uint32_t *key_bytes) except -1 nogil
     cdef uint64_t block_begin(self, uint64_t block) noexcept nogil
     cdef int index_checked(self) except -1 nogil
     cdef bint index_seen

@@ -12,6 +12,8 @@ Numbered invariants, proved by Table.verify():
   T4  a separator is >= its block's last key and < the next block's first key, or equals both
   T5  each key has one slot, naming its newest version, reachable over overflow bits
   T6  the properties say what the entries are
+
+Long because a table and its sources share the decoding loops, which must stay inlined.
 """
 
 import os
@@ -21,7 +23,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 from posix.fcntl cimport O_CLOEXEC, O_RDONLY, fcntl, open as posix_open
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 from posix.stat cimport fstat, struct_stat
@@ -37,7 +39,8 @@ from ferrisdb.kernel.tableformat cimport (
     bucket_match, fingerprint, key_head, overflow_bit, trailing_zeros)
 from ferrisdb.kernel.tombstones cimport RangeTombstones
 
-from ferrisdb.errors import ClosedError, CorruptionError, StorageError, UsageError
+from ferrisdb.errors import (
+    ClosedError, CorruptionError, FormatTooNewError, StorageError, UsageError)
 from ferrisdb.kernel import properties as layout
 
 cdef extern from "fcntl.h":
@@ -147,6 +150,13 @@ cdef class Table:
         if load_u32(h + 16) != crc:
             raise CorruptionError(self.path, 16, f"header checksum {crc:#010x}",
                                   f"{load_u32(h + 16):#010x}")
+        if int.from_bytes(header[8:10], "little") > layout.VERSION:
+            raise FormatTooNewError(f"{self.path}: a newer table format: upgrade FerrisDB")
+        for at, right, name in ((8, layout.VERSION, "version"), (12, TABLE_HEADER_BYTES, "size"),
+                                (20, TABLE_HEADER_BYTES, "first entry"), (56, 0, "reserved"),
+                                (60, 0, "reserved")):
+            if load_u32(h + <int>at) != right:
+                raise CorruptionError(self.path, at, f"{name} {right}", load_u32(h + <int>at))
         if footer.file_number != load_u64(h + 32):
             raise CorruptionError(self.path, 32, f"file number {footer.file_number}",
                                   load_u64(h + 32))
@@ -161,8 +171,9 @@ cdef class Table:
         offset = footer.properties_offset + 4 * self.group_count
         p = layout.decode_properties(tail[4 * self.group_count:], self.path, offset)
         if (p.tombstones_offset + p.tombstones_bytes != self.page_area
-                or p.file_bytes != footer.file_bytes or p.file_number != footer.file_number):
-            raise CorruptionError(self.path, offset, "properties that fit the footer", p)
+                or p.file_bytes != footer.file_bytes or p.file_number != footer.file_number
+                or p.database_id != self._read_bytes(40, 16)):
+            raise CorruptionError(self.path, offset, "properties that fit header and footer", p)
         self.properties = p
         self.data_end, self.hash_offset, self.bucket_count = (
             p.data_end, p.hash_offset, p.bucket_count)
@@ -367,14 +378,14 @@ cdef class Table:
 
     cdef int lookup(self, const uint8_t *key, uint32_t key_bytes, uint64_t key_hash,
                     uint64_t snapshot_seq, Hit *out) except -1 nogil:
-        cdef uint64_t bucket = (key_hash >> 32) * self.bucket_count >> 32, probes, offset
+        cdef uint64_t bucket = (key_hash >> 32) * self.bucket_count >> 32, _probe, offset
         cdef uint8_t fp = fingerprint(key_hash)
         cdef uint32_t matches
         cdef const uint8_t *b
         cdef Entry entry
         if self.bucket_count == 0:
             return self._check_open()
-        for probes in range(self.bucket_count):
+        for _probe in range(self.bucket_count):
             offset = self.hash_offset + BUCKET_BYTES * bucket
             seen(self, offset, BUCKET_BYTES)
             b = self.base + offset
@@ -448,7 +459,7 @@ cdef class Table:
                 return self.corrupt(self.index_offset, b"ascending blocks and keys", i)
             begin, end = next_begin, next_end
         if begin != self.data_end or end != self.index_key_bytes:
-            return self.corrupt(self.index_offset, b"blocks and keys to their sections' ends", begin)
+            return self.corrupt(self.index_offset, b"blocks and keys to their ends", begin)
         self.index_seen = True
         return 0
 
@@ -651,7 +662,8 @@ cdef class TableSource(Source):
 
     cdef int _mark_block(self, uint64_t block) except -1 nogil:
         """Note where each entry of a block begins."""
-        cdef uint64_t offset = self.table.block_begin(block), end = self.table.block_begin(block + 1)
+        cdef uint64_t offset = self.table.block_begin(block)
+        cdef uint64_t end = self.table.block_begin(block + 1)
         cdef uint64_t room
         cdef uint32_t *grown
         cdef Entry entry

@@ -1,19 +1,19 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Prove that a table is what its builder would have written: every checksum, and T1 to T6."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from ferrisdb.kernel.cpu cimport compare, crc32c, hash_bytes, load_u32, load_u64
+from ferrisdb.kernel.cpu cimport compare, hash_bytes, load_u32, load_u64
 from ferrisdb.kernel.source cimport KIND_DELETE, KIND_PUT_EXPIRING
-from ferrisdb.kernel.table cimport Entry, Table, seen
+from ferrisdb.kernel.table cimport Entry, Table
 from ferrisdb.kernel.tableformat cimport (
-    BLOCK_END_BYTES, BUCKET_BYTES, BUCKET_SLOTS, RESTART_ENTRIES, TABLE_HEADER_BYTES, fingerprint,
+    BUCKET_BYTES, BUCKET_SLOTS, RESTART_ENTRIES, TABLE_HEADER_BYTES, fingerprint,
     key_head, overflow_bit)
 
+from ferrisdb import limits
 from ferrisdb.errors import CorruptionError
 from ferrisdb.kernel import properties as layout
-from ferrisdb.limits import STORED_KEY_BYTES_MAX
 
 
 cdef struct Walk:
@@ -28,7 +28,7 @@ cdef struct Walk:
     uint64_t block, block_begin
 
 
-cdef uint64_t KEY_MAX = STORED_KEY_BYTES_MAX
+cdef uint64_t KEY_MAX = limits.STORED_KEY_BYTES_MAX
 
 
 def check_table(Table table not None):
@@ -141,10 +141,10 @@ cdef int _whole_key(Table table, Entry *entry, Walk *walk) except -1 nogil:
 cdef int _check_slot_of(Table table, uint64_t place, Walk *walk) except -1 nogil:
     # T5: the slot on the way that a lookup goes.
     cdef uint64_t key_hash = hash_bytes(walk.key, walk.key_bytes)
-    cdef uint64_t bucket = (key_hash >> 32) * table.bucket_count >> 32, probes
+    cdef uint64_t bucket = (key_hash >> 32) * table.bucket_count >> 32, _probe
     cdef const uint8_t *b
     cdef uint32_t slot
-    for probes in range(table.bucket_count):
+    for _probe in range(table.bucket_count):
         b = table.base + table.hash_offset + BUCKET_BYTES * bucket
         for slot in range(BUCKET_SLOTS):
             if b[slot] == fingerprint(key_hash) and load_u32(b + 16 + 4 * slot) == place:

@@ -10,7 +10,8 @@ cdef extern from *:
     /* Which of a bucket's 12 fingerprints equal fp: bit i for slot i. */
     static inline uint32_t fdb_bucket_match(const unsigned char *bucket, unsigned char fp) {
     #if defined(__x86_64__)
-        __m128i found = _mm_cmpeq_epi8(_mm_load_si128((const __m128i *)bucket), _mm_set1_epi8((char)fp));
+        __m128i slots = _mm_load_si128((const __m128i *)bucket);
+        __m128i found = _mm_cmpeq_epi8(slots, _mm_set1_epi8((char)fp));
         return (uint32_t)_mm_movemask_epi8(found) & 0xFFF;
     #else
         uint32_t mask = 0;

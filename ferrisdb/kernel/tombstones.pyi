@@ -1,17 +1,18 @@
 from collections.abc import Iterable
-from typing import final
+from typing import Self, final
 
 def fragment_ranges(
     ranges: Iterable[tuple[bytes, bytes, int]], gc_floor: int = 0
 ) -> list[tuple[bytes, bytes, tuple[int, ...]]]: ...
+
 @final
 class RangeTombstones:
     fragment_count: int
     newest_seq: int
     oldest_seq: int
-    def __init__(
-        self, ranges: Iterable[tuple[bytes, bytes, int]] = (), gc_floor: int = 0
-    ) -> None: ...
+    def __new__(
+        cls, ranges: Iterable[tuple[bytes, bytes, int]] = (), gc_floor: int = 0
+    ) -> Self: ...
     def __len__(self) -> int: ...
     def covering_seq(self, key: bytes, snapshot_seq: int) -> int: ...
     def fragments(self) -> list[tuple[bytes, bytes, tuple[int, ...]]]: ...

@@ -1,4 +1,4 @@
-"""Build tables from lists, and say what a list of versions means: the model of tables and merges."""
+"""Build tables from lists, and say what a list of versions means: the model of tables."""
 
 from __future__ import annotations
 
@@ -88,6 +88,13 @@ def newest(versions: Iterable[Version], snapshot_seq: int) -> dict[bytes, Versio
         if version.seq <= snapshot_seq and (held is None or held.seq < version.seq):
             found[version.key] = version
     return dict(sorted(found.items()))
+
+
+def seen_above(versions: list[Version], floor: int) -> list[Version]:
+    """Leave out the versions that a newer one at or below the floor shadows."""
+    return [
+        v for v in versions if not any(o.key == v.key and v.seq < o.seq <= floor for o in versions)
+    ]
 
 
 def covering(ranges: Iterable[Range], key: bytes, snapshot_seq: int) -> int:

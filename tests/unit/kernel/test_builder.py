@@ -73,6 +73,14 @@ def test_range_tombstones_below_the_floor_have_no_place_at_the_bottom() -> None:
     one.add_range_tombstone(b"a", b"b", 11)
 
 
+def test_shadowed_versions_have_no_place_at_the_bottom() -> None:
+    one = builder(gc_floor=10, bottom=True)
+    one.add(b"a", 12, PUT, 0, b"")
+    one.add(b"a", 10, PUT, 0, b"")
+    with pytest.raises(UsageError):
+        one.add(b"a", 9, PUT, 0, b"")
+
+
 def test_a_finished_builder_is_done() -> None:
     one = builder()
     one.add(b"a", 1, PUT, 0, b"")

@@ -28,6 +28,7 @@ from tests.support.tables import (
     in_order,
     live,
     newest,
+    seen_above,
     write,
 )
 from tests.unit.kernel.test_table import LIGHT, histories, keys, open_table
@@ -203,11 +204,7 @@ def test_building_from_a_merge_keeps_every_answer_above_the_floor(
     source = Merge([t.source(0, all_versions=True) for t in spread(versions, count)])
     added = builder.build_from(source)
     assert builder.exhausted
-    kept = [
-        v
-        for v in versions
-        if not any(o.key == v.key and v.seq < o.seq <= floor for o in versions)
-    ]
+    kept = seen_above(versions, floor)
     assert added == builder.finish().entry_count == len(kept)
     expected, _ = build(kept, gc_floor=floor, block_bytes=100)
     assert len(file.written) == len(expected)

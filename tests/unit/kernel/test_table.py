@@ -140,7 +140,7 @@ def test_a_source_of_all_versions_shows_what_was_added(
 def test_versions_of_one_key_over_many_blocks_are_all_found() -> None:
     versions = [Version(b"hot", seq, PUT, 0, b"%d" % seq * 50) for seq in range(500, 0, -1)]
     table = open_table(
-        [Version(b"a", 501, PUT, 0, b"")] + versions + [Version(b"z", 502, PUT, 0, b"")],
+        [Version(b"a", 501, PUT, 0, b""), *versions, Version(b"z", 502, PUT, 0, b"")],
         block_bytes=128,
     )
     assert table.properties.block_count > 100
@@ -203,7 +203,7 @@ SMALL = in_order(
 def answers(table: Table) -> list[object]:
     """Ask everything there is to ask of the small table, stopping at the first damage found."""
     out: list[object] = []
-    for key in sorted({v.key for v in SMALL}) + [b"", b"user/055"]:
+    for key in [*sorted({v.key for v in SMALL}), b"", b"user/055"]:
         out += [table.get(key, LATEST), table.get(key, 5)]
     cursor = Cursor(table.source(LATEST))
     for first, move in ((cursor.seek_first, cursor.step), (cursor.seek_last, cursor.step_back)):

@@ -124,7 +124,7 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
         return
     lines = text.splitlines()
     for first, line in enumerate(lines):
-        match = re.match(r"(\s*)(?:def|cdef|cpdef)\s[^=]*?(\w+)\s*\(", line)
+        match = re.match(r"(\s*)(?:def|cdef|cpdef)\s(?!class\s)[^=]*?(\w+)\s*\(", line)
         if match is None:
             continue
         last, inside = first, line.rstrip().endswith(":")

@@ -111,4 +111,4 @@ cpdef enum:
     MEMTABLE_RANGE_COUNT = 132      # u32, coordinator, release (after MEMTABLE_RANGES)
     MEMTABLE_HEAD = 192             # skip list head: HEIGHT_MAX u32 links
     MEMTABLE_HEIGHT_MAX = 16
-    MEMTABLE_SLOTS_OFFSET = 4096    # u64 slots: tag in bits 32-63, node offset / 8 in bits 0-31
+    MEMTABLE_SLOTS_OFFSET = 4096    # u64 slots: tag (hash bits 32-63) in bits 32-63, node offset in bits 0-31

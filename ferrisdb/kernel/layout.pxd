@@ -87,7 +87,7 @@ cpdef enum:
     REQUEST_COUNT_ = 52             # u32, operations
     REQUEST_CHECKS_BYTES = 56       # u32, keys that must be unchanged since the snapshot: u32 length, key, ...
     REQUEST_LARGE_NO = 64           # u64, number of the segment that holds the operations, 0 = they follow here
-    REQUEST_NOW_US = 72             # u64, the snapshot's now: a checked key expiring in (now, T] is a conflict
+    REQUEST_EXPIRY_US = 72          # u64, earliest expiry among what was read: at or before T it is a conflict; 0 none
 
     REQUEST_PAD = 1
     REQUEST_BATCH = 2

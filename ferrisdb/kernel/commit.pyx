@@ -1,0 +1,897 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Commit what the clients' rings hold: one thread, one group at a time.
+
+Order of a group, always: requests are copied and checked, judged against the memtables and the
+group's earlier requests, sealed into WAL records, written with one pwrite, synced if any request
+asks for it, added to the memtable, made visible, answered; sleepers are woken last. The skip
+list is completed when the rings are empty or enough is pending, because nobody but scans waits
+for it.
+
+The loop leaves to its caller, with a reason, whatever is rare: syncing, rotating, attaching,
+fetching a large batch. With `fd < 0` the caller writes too; then the same history can run on a
+simulated file system.
+
+Invariants
+    L1  Bytes of a client's segment are copied before they are checked, and never read again.
+    L2  A sequence is visible only after its record is written and, if its group is synced, synced.
+    L3  Completions are stored after `visible_seq` (release both): who sees an answer sees the data.
+    L4  Each ring is answered in order. The consumer's position is private to this loop.
+    L5  After a failed write or sync nothing more is committed by this object.
+
+Source: group commit as in DeWitt et al. 1984; the sleep and wake protocol is Dekker's, with a
+full fence between each side's store and load.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset
+
+from ferrisdb.kernel cimport layout as c
+from ferrisdb.kernel.cpu cimport (add32, fence_full, futex_wait, futex_wake, hash_bytes,
+                                  load32_acquire, load32_relaxed, load64_acquire, load64_relaxed,
+                                  load_u32, load_u64, monotonic_ns, pause, put_u32, put_u64,
+                                  store32_release, store64_release, store64_relaxed, wall_us)
+from ferrisdb.kernel.memtable cimport Memtable, MemtableWriter
+from ferrisdb.kernel.source cimport KIND_PUT_EXPIRING, KIND_RANGE_DELETE
+from ferrisdb.kernel.wal cimport (REQUEST_PUT_TTL, WAL_RECORD_HEADER_BYTES, Op, op_parse,
+                                  wal_record_bytes, wal_seal)
+
+from ferrisdb.errors import ProtocolError, UsageError
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t pwrite(int fd, const void *p, size_t n, int64_t offset)
+
+cpdef enum Reason:
+    """Why `CommitLoop.run` came back."""
+    TICK = 0            # the deadline, or a signal
+    ATTENTION = 1       # the registry has news
+    WRITE = 2           # the group is sealed: write it at wal_offset, then written()
+    SYNC = 3            # the group is written: sync the WAL file, then synced()
+    ROTATE = 4          # the memtable or the WAL file is full
+    LARGE = 5           # a batch lies in a segment of its own: fetch it, then supply_large()
+    FAILED = 6          # writing failed with error_number; the object is poisoned
+    IDLE = 7            # only from step(): nothing to do
+
+cdef enum:
+    PORT_COUNT = 4096
+    ENTRY_COUNT = 1024          # requests in one group
+    GROUP_BYTES = 1 << 20       # a group ends here, unless its first record alone is larger
+    OVERLAY_SLOTS = 16384
+    OVERLAY_MAX = 8192
+    LINK_BEHIND_MAX = 256       # pending nodes that a busy loop leaves unlinked
+    LINK_WAIT_NS = 4000         # how long fewer than 16 pending nodes wait for company
+    TICK_SHIFT = 12             # 4,096 µs
+
+    STAGE_IDLE = 0
+    STAGE_SEALED = 1
+    STAGE_WRITTEN = 2
+    STAGE_POISONED = 3
+
+    # Wire codes of ferrisdb.errors.
+    CODE_BATCH_TOO_LARGE = 14
+    CODE_CONFLICT = 40
+    CODE_SNAPSHOT_TOO_OLD = 41
+    CODE_COMMIT_UNKNOWN = 42
+    CODE_BUSY = 51
+    CODE_PROTOCOL = 60
+    # Never leaves the client's library: validate the reads again at a newer snapshot.
+    CODE_HISTORY = 1040
+
+HISTORY_CODE = CODE_HISTORY
+
+
+cdef class CommitLoop:
+    """The single sequencer of writes.
+
+    Shape:   control and doorbell, their mapped writable segments.
+    Units:   spin_ns, how long it looks at the rings before it sleeps.
+    Owner:   the coordinator's main thread; not reentrant.
+    """
+
+    def __cinit__(self, control, doorbell, *, uint64_t generation, uint64_t visible_seq,
+                  uint64_t last_time_us, int64_t spin_ns=20_000, uint32_t cpu_count=1):
+        PyObject_GetBuffer(control, &self._control_buffer, PyBUF_WRITABLE)
+        PyObject_GetBuffer(doorbell, &self._doorbell_buffer, PyBUF_WRITABLE)
+        if self._control_buffer.len < c.CONTROL_BYTES or self._doorbell_buffer.len < c.DOORBELL_BYTES:
+            raise ProtocolError("the control page or the doorbell is too short")
+        self.control = <uint8_t *>self._control_buffer.buf
+        self.doorbell = <uint8_t *>self._doorbell_buffer.buf
+        self.generation = generation
+        self.visible_seq = visible_seq
+        self.last_time_us = last_time_us
+        self.spin_ns = spin_ns
+        self.cpu_count = cpu_count
+        self.fd = -1
+        self._views = [None] * PORT_COUNT
+        self.history = []
+        self.ports = <Port *>calloc(PORT_COUNT, sizeof(Port))
+        self.entries = <Entry *>calloc(ENTRY_COUNT, sizeof(Entry))
+        self.overlay = <uint64_t *>calloc(OVERLAY_SLOTS, sizeof(uint64_t))
+        if not self.ports or not self.entries or not self.overlay:
+            raise MemoryError()
+        self._grow(GROUP_BYTES)
+        self.attention_seen = load32_acquire(self.doorbell + c.DOORBELL_ATTENTION) - 1
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        if self.ports:
+            for i in range(PORT_COUNT):
+                free(self.ports[i].outcomes)
+        free(self.ports)
+        free(self.entries)
+        free(self.overlay)
+        free(self.group)
+        if self.control:
+            PyBuffer_Release(&self._control_buffer)
+        if self.doorbell:
+            PyBuffer_Release(&self._doorbell_buffer)
+
+    # Attaching and detaching
+
+    def add_port(self, uint32_t index, view, bytes client_id not None, outcomes=()):
+        """Serve the client whose segment is `view`, from its own first unanswered request on.
+
+        Shape:   index, its place in the registry; outcomes, (request_no, first_seq, count, reply)
+                 of what an earlier generation committed for it and it may ask about.
+        Raises:  ProtocolError if the segment is not that of a client.
+        """
+        cdef Port *port
+        cdef Outcome *outcome
+        cdef const uint8_t[::1] words = view
+        cdef uint64_t request_no
+        if index >= PORT_COUNT or len(client_id) != 16:
+            raise UsageError("no such port")
+        if words.shape[0] < c.CLIENT_BYTES:
+            raise ProtocolError("the client's segment is too short")
+        port = &self.ports[index]
+        self.remove_port(index)
+        port.outcomes = <Outcome *>calloc(c.COMPLETION_COUNT, sizeof(Outcome))
+        if port.outcomes == NULL:
+            raise MemoryError()
+        port.base = <uint8_t *>&words[0]
+        port.pos = load64_acquire(port.base + c.CLIENT_DONE_POS)
+        port.next_no = 0
+        port.known_max = 0
+        port.unanswered_no = 0
+        memcpy(port.client_id, PyBytes_AS_STRING(client_id), 16)
+        for request_no, first_seq, count, reply in outcomes:
+            outcome = &port.outcomes[request_no % c.COMPLETION_COUNT]
+            if request_no <= outcome.request_no:
+                continue
+            outcome.request_no = request_no
+            outcome.first_seq = first_seq
+            outcome.count = count
+            outcome.reply_bytes = <uint32_t>min(len(reply), 32)
+            memcpy(outcome.reply, PyBytes_AS_STRING(reply), outcome.reply_bytes)
+            port.known_max = max(port.known_max, request_no)
+        self._views[index] = words
+        port.live = True
+        if index >= self.port_end:
+            self.port_end = index + 1
+        store32_release(port.base + c.CLIENT_ERROR, 0)
+        store64_release(port.base + c.CLIENT_ATTACHED, self.generation)
+        store32_release(port.base + c.CLIENT_WAKE, load32_relaxed(port.base + c.CLIENT_WAKE) + 1)
+        futex_wake(port.base + c.CLIENT_WAKE, 0x7FFFFFFF)
+
+    def remove_port(self, uint32_t index):
+        """Stop serving the port; its segment may be unmapped afterwards."""
+        if index >= PORT_COUNT:
+            raise UsageError("no such port")
+        self.ports[index].live = False
+        self.ports[index].base = NULL
+        free(self.ports[index].outcomes)
+        self.ports[index].outcomes = NULL
+        self._views[index] = None
+        if self.large_no and self.large_port == index:
+            self.large_no = 0
+            self.large_ops = None
+
+    def outcomes(self):
+        """Return (client_id, request_no, unanswered_no, first_seq, count, reply) that may be asked for."""
+        cdef uint32_t i, k
+        cdef Port *port
+        cdef Outcome *o
+        found = []
+        for i in range(self.port_end):
+            port = &self.ports[i]
+            if port.base == NULL:
+                continue
+            for k in range(c.COMPLETION_COUNT):
+                o = &port.outcomes[k]
+                if o.request_no and o.request_no >= port.unanswered_no:
+                    found.append((<bytes>(<const char *>port.client_id)[:16], o.request_no,
+                                  port.unanswered_no, o.first_seq, o.count,
+                                  (<const char *>o.reply)[:o.reply_bytes]))
+        return found
+
+    def is_served(self, uint32_t index):
+        """Tell whether the port is served: it was added, and sent nothing malformed since."""
+        return index < PORT_COUNT and self.ports[index].live
+
+    # The log
+
+    def set_log(self, MemtableWriter memtable not None, int fd, *, uint64_t salt, uint64_t offset,
+                uint64_t synced_to, uint64_t capacity, history=()):
+        """Append from now on to this WAL file and memtable; only between groups.
+
+        Shape:   fd, open for writing, or -1: the caller writes (see WRITE); offset, synced_to and
+                 capacity in bytes of the file; history, the frozen memtables, for judgement.
+        """
+        if self.stage != STAGE_IDLE or self.entry_count:
+            raise UsageError("a group is under way")
+        self.memtable = memtable
+        self.fd = fd
+        self.salt = salt
+        self.wal_offset = offset
+        self.wal_synced = synced_to
+        self.wal_capacity = capacity
+        self.rotate_wanted = False
+        self.set_history(history)
+
+    def set_history(self, history):
+        """Name the frozen memtables that judgement may look into, any order."""
+        self.history = list(history)
+        self.history_first_seq = min([m.first_seq for m in [self.memtable, *self.history]])
+
+    def set_synced(self, uint64_t offset):
+        """Note that the WAL file is durable below `offset` (a background sync ended)."""
+        if offset > self.wal_synced:
+            self.wal_synced = offset
+
+    @property
+    def error_number(self):
+        """errno of the write that failed."""
+        return self._errno
+
+    @property
+    def pending_links(self):
+        """Key nodes not yet in order."""
+        return self.memtable.pending_end - self.memtable.pending_first
+
+    # The loop
+
+    def run(self, int64_t deadline_ns):
+        """Commit until the deadline (monotonic, ns) or until the caller is needed; return a Reason."""
+        cdef int reason
+        with nogil:
+            while True:
+                reason = self._step()
+                if reason == IDLE:
+                    if self._idle(deadline_ns):
+                        reason = TICK
+                        break
+                elif reason != TICK:
+                    break
+                if monotonic_ns() >= deadline_ns:
+                    reason = TICK
+                    break
+        return reason
+
+    def step(self):
+        """Do one group at most and return a Reason; IDLE when the rings are empty and order complete."""
+        cdef int reason
+        with nogil:
+            reason = self._step()
+        return reason
+
+    cdef int _step(self) except -1 nogil:
+        cdef uint32_t attention = load32_acquire(self.doorbell + c.DOORBELL_ATTENTION)
+        if self.stage != STAGE_IDLE:
+            with gil:
+                raise UsageError("the last group has not been written or synced")
+        if attention != self.attention_seen:
+            self.attention_seen = attention
+            return ATTENTION
+        self._gather()
+        if self.entry_count == 0:
+            if self.large_no and self.large_ops is None:
+                return LARGE
+            if self.rotate_wanted:
+                self._link(0xFFFFFFFF)
+                return ROTATE
+            if self._pending() == 0:
+                return IDLE
+            # One search alone costs four times what it does among sixteen, and the next request is
+            # often a microsecond away.
+            if self._pending() >= 16 or not self._await_more(LINK_WAIT_NS):
+                self._link(16)
+            return TICK
+        if self.group_bytes:
+            self._seal()
+            self.stage = STAGE_SEALED
+            if self.fd < 0:
+                return WRITE
+            if self._write() != 0:
+                self.stage = STAGE_POISONED
+                return FAILED
+            return self._after_write()
+        self._finish()
+        return TICK
+
+    cdef int _after_write(self) noexcept nogil:
+        self.wal_offset += self.group_bytes
+        self.stage = STAGE_WRITTEN
+        if self.group_sync:
+            return SYNC
+        self._finish()
+        return TICK
+
+    def group_view(self):
+        """Return the sealed group as bytes, to be written at `wal_offset`."""
+        return (<const char *>self.group)[:self.group_bytes]
+
+    def written(self):
+        """Say that the group stands in the file; return SYNC, or TICK when it is finished."""
+        if self.stage != STAGE_SEALED:
+            raise UsageError("no group is sealed")
+        return self._after_write()
+
+    def synced(self):
+        """Say that the file is durable up to `wal_offset`; publishes and answers the group."""
+        if self.stage != STAGE_WRITTEN:
+            raise UsageError("no group is written")
+        self.wal_synced = self.wal_offset
+        with nogil:
+            self._finish()
+
+    def poison(self):
+        """Give the waiting commits CommitUnknownError and commit nothing ever after (L5)."""
+        with nogil:
+            self._answer(CODE_COMMIT_UNKNOWN)
+            self._wake()
+        self.stage = STAGE_POISONED
+
+    def supply_large(self, bytes ops):
+        """Hand over the operations that LARGE asked for; None if they can't be had."""
+        if ops is None or <uint64_t>len(ops) != self.large_bytes:
+            self._fault(self.large_port)
+            self.large_no = 0
+            return
+        self.large_ops = ops
+
+    def serve_stalled(self, uint32_t status, int64_t now_ns):
+        """While no group can be taken: answer requests past their deadline, or all of them.
+
+        Shape:   status 0: only those past their deadline, with BusyError; else every waiting
+                 request, with this wire code.
+        Returns: how many were answered.
+        """
+        cdef uint32_t i, answered = 0
+        with nogil:
+            for i in range(self.port_end):
+                while self.ports[i].live and self._expire(i, status, now_ns):
+                    answered += 1
+            if answered:
+                self._wake()
+        return answered
+
+    def has_requests(self):
+        """Tell whether any ring holds a request."""
+        return self._more()
+
+    cdef uint32_t _pending(self) noexcept nogil:
+        return self.memtable.pending_end - self.memtable.pending_first
+
+    cdef bint _await_more(self, int64_t duration_ns) noexcept nogil:
+        cdef int64_t end = monotonic_ns() + duration_ns
+        cdef uint32_t i
+        while True:
+            for i in range(16):
+                if self._more():
+                    return True
+                pause()
+            if monotonic_ns() >= end:
+                return False
+
+    cdef bint _more(self) noexcept nogil:
+        cdef uint32_t i
+        cdef Port *port
+        for i in range(self.port_end):
+            port = &self.ports[i]
+            if port.live and load64_acquire(port.base + c.CLIENT_TAIL) != port.pos:
+                return True
+        return False
+
+    cdef void _fault(self, uint32_t index) noexcept nogil:
+        # The client breaks the agreement: it is not served until it attaches anew.
+        cdef Port *port = &self.ports[index]
+        port.live = False
+        self.faults += 1
+        if port.base != NULL:
+            store32_release(port.base + c.CLIENT_ERROR, CODE_PROTOCOL)
+            add32(port.base + c.CLIENT_WAKE, 1)
+            futex_wake(port.base + c.CLIENT_WAKE, 0x7FFFFFFF)
+
+    cdef int _grow(self, uint64_t more) except -1 nogil:
+        cdef uint64_t want = self.group_bytes + more
+        cdef void *grown
+        if want <= self.group_room:
+            return 0
+        want = (want + (1 << 16)) & ~<uint64_t>0xFFF
+        grown = realloc(self.group, want)
+        if grown == NULL:
+            with gil:
+                raise MemoryError()
+        self.group = <uint8_t *>grown
+        self.group_room = want
+        return 0
+
+    cdef int _gather(self) except -1 nogil:
+        """Copy, check and judge requests of all rings, one of each in turn, into one group."""
+        cdef uint32_t i, k, first = self.port_first
+        cdef bint took = True
+        cdef int result
+        self.group_bytes = self.group_ops_bytes = self.group_count = 0
+        self.entry_count = 0
+        self.group_sync = False
+        self.overlay_entries = 0
+        self.overlay_everything = False
+        if self.overlay_count:
+            memset(self.overlay, 0, OVERLAY_SLOTS * sizeof(uint64_t))
+            self.overlay_count = 0
+        if self.rotate_wanted:
+            return 0
+        self.group_time_us = 0
+        while took:
+            took = False
+            for k in range(self.port_end):
+                i = first + k
+                if i >= self.port_end:
+                    i -= self.port_end
+                if not self.ports[i].live:
+                    continue
+                if load64_acquire(self.ports[i].base + c.CLIENT_TAIL) == self.ports[i].pos:
+                    continue
+                if self.group_time_us == 0:
+                    self.group_time_us = max(self.last_time_us, wall_us())
+                result = self._take(i)
+                if result == 2:
+                    return 0
+                if result == 1:
+                    took = True
+                    self.port_first = i + 1 if i + 1 < self.port_end else 0
+        return 0
+
+    cdef int _take(self, uint32_t index) except -1 nogil:
+        """Take the next request of one ring. Returns 1 if taken, 0 if there is none, 2 to end the group."""
+        cdef Port *port = &self.ports[index]
+        cdef uint64_t tail = load64_acquire(port.base + c.CLIENT_TAIL), left = tail - port.pos
+        cdef uint64_t at = port.pos % c.RING_BYTES, ops_bytes, checks_bytes, record_bytes
+        cdef const uint8_t *place = port.base + c.RING_OFFSET + at
+        cdef uint8_t head[c.REQUEST_HEADER_BYTES]
+        cdef uint32_t nbytes, status, count
+        cdef uint8_t *record
+        cdef const uint8_t *ops
+        cdef const uint8_t *checks
+        cdef Entry *entry
+        if left == 0:
+            return 0
+        if left > c.RING_BYTES or tail & 7 or self.entry_count == ENTRY_COUNT:
+            if self.entry_count == ENTRY_COUNT:
+                return 2
+            self._fault(index)
+            return 0
+        nbytes = load32_relaxed(place)
+        if nbytes & 7 or nbytes < 8 or nbytes > left or nbytes > c.RING_BYTES - at:
+            self._fault(index)
+            return 0
+        if (load32_relaxed(place + 4) & 0xFF) == c.REQUEST_PAD:
+            port.pos += nbytes
+            return 1
+        if nbytes < c.REQUEST_HEADER_BYTES:
+            self._fault(index)
+            return 0
+        memcpy(head, place, c.REQUEST_HEADER_BYTES)                     # L1
+        ops_bytes = load_u32(head + c.REQUEST_OPS_BYTES)
+        checks_bytes = load_u32(head + c.REQUEST_CHECKS_BYTES)
+        count = load_u32(head + c.REQUEST_COUNT_)
+        status = self._admit(port, head, ops_bytes, count)
+        if status == CODE_PROTOCOL:
+            self._fault(index)
+            return 0
+        record_bytes = wal_record_bytes(ops_bytes, 0)
+        if status == 0:
+            if load_u64(head + c.REQUEST_LARGE_NO):
+                # A large batch goes in a group of its own, once its operations have been fetched.
+                if self.entry_count:
+                    return 2
+                if self.large_no == 0:
+                    self.large_no = load_u64(head + c.REQUEST_LARGE_NO)
+                    self.large_port = index
+                    self.large_bytes = ops_bytes
+                if self.large_port != index or self.large_ops is None:
+                    return 2
+            elif c.REQUEST_HEADER_BYTES + ops_bytes + checks_bytes > nbytes:
+                self._fault(index)
+                return 0
+            if self.group_bytes and self.group_bytes + record_bytes > GROUP_BYTES:
+                return 2
+            if (self.wal_offset + self.group_bytes + record_bytes > self.wal_capacity
+                    or not self.memtable.has_room(self.group_ops_bytes + ops_bytes,
+                                                  self.group_count + count)):
+                self.rotate_wanted = True
+                return 2
+            self._grow(record_bytes + checks_bytes)
+            record = self.group + self.group_bytes
+            if load_u64(head + c.REQUEST_LARGE_NO):
+                with gil:
+                    ops = <const uint8_t *>PyBytes_AS_STRING(self.large_ops)
+            else:
+                ops = place + c.REQUEST_HEADER_BYTES
+            memcpy(record + WAL_RECORD_HEADER_BYTES, ops, ops_bytes)
+            checks = place + nbytes - ((checks_bytes + 7) & ~<uint64_t>7)
+            memcpy(record + record_bytes, checks, checks_bytes)
+            status = self._check_ops(record + WAL_RECORD_HEADER_BYTES, ops_bytes, count)
+            if status == CODE_PROTOCOL:
+                self._fault(index)
+                return 0
+            if load_u64(head + c.REQUEST_EXPIRY_US) and (
+                    load_u64(head + c.REQUEST_EXPIRY_US) <= self.group_time_us):
+                status = CODE_CONFLICT
+            elif checks_bytes:
+                status = self._judge(head, record + record_bytes, checks_bytes)
+                if status == CODE_PROTOCOL:
+                    self._fault(index)
+                    return 0
+        entry = &self.entries[self.entry_count]
+        entry.port = index
+        entry.status = status
+        entry.request_no = load_u64(head + c.REQUEST_NO)
+        entry.count = count
+        entry.known = False
+        entry.record_bytes = 0
+        if status == CODE_COMMIT_UNKNOWN:
+            # _admit found it among the outcomes of an earlier generation.
+            entry.status = 0
+            entry.known = True
+        elif status == 0:
+            entry.first_seq = self.visible_seq + self.group_count + 1
+            entry.record = self.group_bytes
+            entry.record_bytes = record_bytes
+            entry.ops_bytes = <uint32_t>ops_bytes
+            memset(record, 0, WAL_RECORD_HEADER_BYTES)
+            put_u32(record + 4, <uint32_t>ops_bytes)
+            put_u64(record + 8, entry.first_seq)
+            put_u32(record + 16, count)
+            put_u64(record + 32, self.group_time_us)
+            memcpy(record + 40, port.client_id, 16)
+            put_u64(record + 56, entry.request_no)
+            put_u64(record + 64, load_u64(head + c.REQUEST_UNANSWERED_NO))
+            memset(record + WAL_RECORD_HEADER_BYTES + ops_bytes, 0,
+                   record_bytes - WAL_RECORD_HEADER_BYTES - ops_bytes)
+            self.group_bytes += record_bytes
+            self.group_ops_bytes += ops_bytes
+            self.group_count += count
+            if head[c.REQUEST_DURABILITY] == c.DURABILITY_SYNC:
+                self.group_sync = True
+        self.entry_count += 1
+        port.pos += nbytes
+        port.next_no = entry.request_no + 1
+        port.unanswered_no = load_u64(head + c.REQUEST_UNANSWERED_NO)
+        port.tick = self.tick
+        if self.large_no and self.large_port == index:
+            self.large_no = 0
+            with gil:
+                self.large_ops = None
+            return 2
+        return 1
+
+    cdef uint32_t _admit(self, Port *port, const uint8_t *head, uint64_t ops_bytes,
+                         uint32_t count) noexcept nogil:
+        """Judge a request's header: 0 to go on, a wire code to answer or fault with."""
+        cdef uint64_t request_no = load_u64(head + c.REQUEST_NO), generation
+        if head[c.REQUEST_TYPE] != c.REQUEST_BATCH or request_no == 0:
+            return CODE_PROTOCOL
+        if port.next_no and request_no != port.next_no:
+            return CODE_PROTOCOL
+        if load_u64(head + c.REQUEST_UNANSWERED_NO) > request_no:
+            return CODE_PROTOCOL
+        if head[c.REQUEST_DURABILITY] < c.DURABILITY_ASYNC or head[c.REQUEST_DURABILITY] > c.DURABILITY_SYNC:
+            return CODE_PROTOCOL
+        if request_no <= port.known_max and (
+                port.outcomes[request_no % c.COMPLETION_COUNT].request_no == request_no):
+            return CODE_COMMIT_UNKNOWN          # known after all: see _take
+        generation = load_u64(head + c.REQUEST_GENERATION)
+        if generation and generation != self.generation:
+            return CODE_SNAPSHOT_TOO_OLD
+        if ops_bytes > load64_relaxed(self.control + c.CONTROL_BATCH_BYTES_MAX):
+            return CODE_BATCH_TOO_LARGE
+        if <uint64_t>count * 8 > ops_bytes:
+            return CODE_PROTOCOL
+        return 0
+
+    cdef uint32_t _check_ops(self, uint8_t *ops, uint64_t ops_bytes, uint32_t count) noexcept nogil:
+        """Check the copied operations; relative expiries become absolute, from the group's time."""
+        cdef Op op
+        cdef uint64_t at = 0
+        cdef uint32_t used, seen = 0
+        while at < ops_bytes:
+            used = op_parse(ops + at, ops_bytes - at, &op)
+            if used == 0:
+                return CODE_PROTOCOL
+            if op.kind == REQUEST_PUT_TTL:
+                put_u32(ops + at, op.key_bytes | <uint32_t>KIND_PUT_EXPIRING << 24)
+                put_u64(ops + at + 8, self.group_time_us + op.expires_us)
+            at += used
+            seen += 1
+        return 0 if seen == count else CODE_PROTOCOL
+
+    cdef uint32_t _judge(self, const uint8_t *head, const uint8_t *checks,
+                         uint64_t checks_bytes) noexcept nogil:
+        """Tell whether a key that the request has read was written after its snapshot."""
+        cdef uint64_t snapshot_seq = load_u64(head + c.REQUEST_SNAPSHOT_SEQ), at = 0, hash
+        cdef uint32_t n
+        if snapshot_seq + 1 < self.history_first_seq:
+            return CODE_HISTORY
+        self._overlay_fill()
+        while at < checks_bytes:
+            if checks_bytes - at < 4:
+                return CODE_PROTOCOL
+            n = load_u32(checks + at)
+            at += 4
+            if n > checks_bytes - at:
+                return CODE_PROTOCOL
+            hash = hash_bytes(checks + at, n)
+            if self.overlay_everything or self._overlay_has(hash):
+                return CODE_CONFLICT
+            if self._newest(checks + at, n, hash, snapshot_seq) > snapshot_seq:
+                return CODE_CONFLICT
+            at += n
+        return 0
+
+    cdef uint64_t _newest(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash,
+                          uint64_t above) noexcept nogil:
+        cdef uint64_t newest = self.memtable.newest_seq(key, key_bytes, hash)
+        if newest > above:
+            return newest
+        if self.memtable.range_count():
+            newest = max(newest, self.memtable.covering_seq(key, key_bytes, 0xFFFFFFFFFFFFFFFF))
+        if self.history_first_seq == self.memtable.first_seq:
+            return newest
+        return max(newest, self._newest_frozen(key, key_bytes, hash))
+
+    cdef uint64_t _newest_frozen(self, const uint8_t *key, uint32_t key_bytes,
+                                 uint64_t hash) noexcept with gil:
+        cdef uint64_t newest = 0
+        cdef Memtable frozen
+        for frozen in self.history:
+            newest = max(newest, frozen.newest_seq(key, key_bytes, hash))
+            if frozen.range_count():
+                newest = max(newest, frozen.covering_seq(key, key_bytes, 0xFFFFFFFFFFFFFFFF))
+        return newest
+
+    cdef void _overlay_fill(self) noexcept nogil:
+        # Hashes stand for keys: two keys of one hash make a conflict that isn't one, and a retry.
+        cdef Entry *entry
+        cdef Op op
+        cdef uint64_t at
+        cdef uint32_t used
+        cdef const uint8_t *ops
+        while self.overlay_entries < self.entry_count:
+            entry = &self.entries[self.overlay_entries]
+            self.overlay_entries += 1
+            if entry.status or entry.known:
+                continue
+            ops = self.group + entry.record + WAL_RECORD_HEADER_BYTES
+            at = 0
+            while at < entry.ops_bytes and not self.overlay_everything:
+                used = op_parse(ops + at, entry.ops_bytes - at, &op)
+                if used == 0:
+                    break
+                at += used
+                if op.kind == KIND_RANGE_DELETE or self.overlay_count >= OVERLAY_MAX:
+                    self.overlay_everything = True
+                else:
+                    self._overlay_add(hash_bytes(op.key, op.key_bytes))
+
+    cdef void _overlay_add(self, uint64_t hash) noexcept nogil:
+        cdef uint32_t i = hash & (OVERLAY_SLOTS - 1)
+        hash |= 1
+        while self.overlay[i] and self.overlay[i] != hash:
+            i = (i + 1) & (OVERLAY_SLOTS - 1)
+        if self.overlay[i] == 0:
+            self.overlay[i] = hash
+            self.overlay_count += 1
+
+    cdef bint _overlay_has(self, uint64_t hash) noexcept nogil:
+        cdef uint32_t i = hash & (OVERLAY_SLOTS - 1)
+        hash |= 1
+        while self.overlay[i]:
+            if self.overlay[i] == hash:
+                return True
+            i = (i + 1) & (OVERLAY_SLOTS - 1)
+        return False
+
+    cdef void _seal(self) noexcept nogil:
+        cdef uint32_t i
+        cdef Entry *entry
+        for i in range(self.entry_count):
+            entry = &self.entries[i]
+            if entry.status == 0 and not entry.known:
+                put_u64(self.group + entry.record + 24, self.wal_synced)
+                wal_seal(self.group + entry.record, entry.record_bytes,
+                         self.wal_offset + entry.record, self.salt)
+
+    cdef int _write(self) noexcept nogil:
+        cdef uint64_t done = 0
+        cdef ssize_t n
+        while done < self.group_bytes:
+            n = pwrite(self.fd, self.group + done, self.group_bytes - done,
+                       <int64_t>(self.wal_offset + done))
+            if n < 0:
+                if errno == EINTR:
+                    continue
+                self._errno = errno
+                return -1
+            done += n
+        return 0
+
+    cdef void _finish(self) noexcept nogil:
+        """Add the group to the memtable, show it, answer it, wake the sleepers, in this order."""
+        cdef uint32_t i
+        cdef Entry *entry
+        cdef Outcome *outcome
+        if self.group_count:
+            self.memtable.reserve_pending(self.group_count)
+        for i in range(self.entry_count):
+            entry = &self.entries[i]
+            if entry.status == 0 and not entry.known:
+                self.memtable.apply_ops(self.group + entry.record + WAL_RECORD_HEADER_BYTES,
+                                        entry.ops_bytes, entry.first_seq)
+                outcome = &self.ports[entry.port].outcomes[entry.request_no % c.COMPLETION_COUNT]
+                outcome.request_no = entry.request_no
+                outcome.first_seq = entry.first_seq
+                outcome.count = entry.count
+                outcome.reply_bytes = 0
+                self.commits += 1
+        self.visible_seq += self.group_count
+        if self.group_time_us > self.last_time_us:
+            self.last_time_us = self.group_time_us
+        store64_relaxed(self.control + c.CONTROL_LAST_TIME_US, self.last_time_us)
+        store64_release(self.control + c.CONTROL_VISIBLE_SEQ, self.visible_seq)     # L2
+        self._answer(0)
+        self._wake()
+        self.groups += 1
+        self.stage = STAGE_IDLE
+        self.entry_count = 0
+        if self.group_room > 4 * GROUP_BYTES:
+            free(self.group)
+            self.group = NULL
+            self.group_room = self.group_bytes = 0
+            self._grow(GROUP_BYTES)
+        if self._pending() == 0:
+            self._link(0)
+        elif self._pending() > LINK_BEHIND_MAX:
+            self._link(self._pending() - LINK_BEHIND_MAX // 2)
+        if self.group_time_us >> TICK_SHIFT != self.tick:
+            self._count_active()
+
+    cdef void _answer(self, uint32_t status) noexcept nogil:
+        cdef uint32_t i
+        cdef Entry *entry
+        cdef Port *port
+        cdef Outcome *outcome
+        cdef uint8_t *completion
+        for i in range(self.entry_count):
+            entry = &self.entries[i]
+            port = &self.ports[entry.port]
+            if port.base == NULL:
+                continue
+            completion = port.base + c.COMPLETIONS_OFFSET + (
+                entry.request_no % c.COMPLETION_COUNT) * c.COMPLETION_BYTES
+            outcome = &port.outcomes[entry.request_no % c.COMPLETION_COUNT]
+            put_u32(completion + c.COMPLETION_STATUS, entry.status if entry.status else status)
+            put_u32(completion + c.COMPLETION_REPLY_BYTES, 0)
+            put_u64(completion + c.COMPLETION_SEQ, self.visible_seq)
+            if entry.status == 0 and status == 0:
+                put_u32(completion + c.COMPLETION_REPLY_BYTES, outcome.reply_bytes)
+                put_u64(completion + c.COMPLETION_SEQ, outcome.first_seq + outcome.count - 1)
+                memcpy(completion + c.COMPLETION_REPLY, outcome.reply, 32)
+            store64_release(completion + c.COMPLETION_REQUEST_NO, entry.request_no)     # L3
+            port.touched = True
+
+    cdef void _wake(self) noexcept nogil:
+        cdef uint32_t i
+        cdef Port *port
+        fence_full()
+        for i in range(self.port_end):
+            port = &self.ports[i]
+            if port.touched:
+                port.touched = False
+                if port.base != NULL and load32_relaxed(port.base + c.CLIENT_SLEEPING):
+                    add32(port.base + c.CLIENT_WAKE, 1)
+                    futex_wake(port.base + c.CLIENT_WAKE, 0x7FFFFFFF)
+
+    cdef void _link(self, uint32_t count_max) noexcept nogil:
+        """Put pending nodes in order and publish how far the order is complete."""
+        cdef uint64_t ordered = self.visible_seq
+        self.memtable.link_some(count_max)
+        if self._pending():
+            ordered = self.memtable.pending_seq[self.memtable.pending_first] - 1
+        if ordered != load64_relaxed(self.control + c.CONTROL_ORDERED_SEQ):
+            store64_release(self.control + c.CONTROL_ORDERED_SEQ, ordered)
+
+    def link_all(self):
+        """Complete the order of the active memtable and publish it."""
+        with nogil:
+            self._link(0xFFFFFFFF)
+
+    cdef void _count_active(self) noexcept nogil:
+        # Clients judge by this whether a core is free to spin on.
+        cdef uint32_t i, active = 0
+        for i in range(self.port_end):
+            if self.ports[i].live and self.ports[i].tick == self.tick:
+                active += 1
+        self.tick = self.group_time_us >> TICK_SHIFT
+        if active != load32_relaxed(self.control + c.CONTROL_ACTIVE_CLIENTS):
+            store32_release(self.control + c.CONTROL_ACTIVE_CLIENTS, active)
+
+    cdef int _idle(self, int64_t deadline_ns) noexcept nogil:
+        """Look at the rings for a while, then sleep on the doorbell. 1: return to the caller."""
+        cdef int64_t now, spin_ns = self.spin_ns
+        cdef uint32_t word
+        cdef int result = 0
+        if load32_relaxed(self.control + c.CONTROL_ACTIVE_CLIENTS) >= self.cpu_count:
+            spin_ns //= 10
+        if self._await_more(spin_ns):
+            return 0
+        now = monotonic_ns()
+        if now >= deadline_ns:
+            return 1
+        # The order was published by _step before it said IDLE; a scan never waits for a sleeper.
+        word = load32_acquire(self.doorbell + c.DOORBELL_WORD)
+        store32_release(self.control + c.CONTROL_SLEEPING, 1)
+        fence_full()
+        if (not self._more()
+                and load32_acquire(self.doorbell + c.DOORBELL_ATTENTION) == self.attention_seen):
+            result = futex_wait(self.doorbell + c.DOORBELL_WORD, word, deadline_ns - now)
+        store32_release(self.control + c.CONTROL_SLEEPING, 0)
+        return 1 if result == EINTR else 0
+
+    cdef int _expire(self, uint32_t index, uint32_t status, int64_t now_ns) noexcept nogil:
+        """Answer the ring's next request without committing it, if its time is up."""
+        cdef Port *port = &self.ports[index]
+        cdef uint64_t tail = load64_acquire(port.base + c.CLIENT_TAIL), left = tail - port.pos
+        cdef uint64_t at = port.pos % c.RING_BYTES, request_no
+        cdef const uint8_t *place = port.base + c.RING_OFFSET + at
+        cdef uint8_t head[c.REQUEST_HEADER_BYTES]
+        cdef uint8_t *completion
+        cdef uint32_t nbytes, code = status if status else CODE_BUSY
+        if left == 0:
+            return 0
+        nbytes = load32_relaxed(place)
+        if left > c.RING_BYTES or tail & 7 or nbytes & 7 or nbytes < 8 or nbytes > left or (
+                nbytes > c.RING_BYTES - at):
+            self._fault(index)
+            return 0
+        if (load32_relaxed(place + 4) & 0xFF) == c.REQUEST_PAD:
+            port.pos += nbytes
+            return self._expire(index, status, now_ns)
+        if nbytes < c.REQUEST_HEADER_BYTES:
+            self._fault(index)
+            return 0
+        memcpy(head, place, c.REQUEST_HEADER_BYTES)
+        if status == 0 and load_u64(head + c.REQUEST_DEADLINE_NS) > <uint64_t>now_ns:
+            return 0
+        request_no = load_u64(head + c.REQUEST_NO)
+        if self._admit(port, head, load_u32(head + c.REQUEST_OPS_BYTES),
+                       load_u32(head + c.REQUEST_COUNT_)) == CODE_PROTOCOL:
+            self._fault(index)
+            return 0
+        port.pos += nbytes
+        port.next_no = request_no + 1
+        if self.large_no and self.large_port == index:
+            self.large_no = 0
+            with gil:
+                self.large_ops = None
+        completion = port.base + c.COMPLETIONS_OFFSET + (
+            request_no % c.COMPLETION_COUNT) * c.COMPLETION_BYTES
+        put_u32(completion + c.COMPLETION_STATUS, code)
+        put_u32(completion + c.COMPLETION_REPLY_BYTES, 0)
+        put_u64(completion + c.COMPLETION_SEQ, self.visible_seq)
+        store64_release(completion + c.COMPLETION_REQUEST_NO, request_no)
+        port.touched = True
+        return 1

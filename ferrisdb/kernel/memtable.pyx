@@ -159,15 +159,21 @@ cdef class Memtable:
     cdef uint32_t range_count(self) noexcept nogil:
         return load32_acquire(self.base + c.MEMTABLE_RANGE_COUNT)
 
-    cdef uint64_t covering_seq(self, const uint8_t *key, uint32_t key_bytes,
-                               uint64_t snapshot_seq) noexcept nogil:
-        """Return the newest range tombstone <= snapshot that covers the key, 0 if none; O(tombstones)."""
+    cdef uint64_t covering_tail(self, const uint8_t *key, uint32_t key_bytes, uint64_t snapshot_seq,
+                                uint32_t skip_oldest) noexcept nogil:
+        """Return the newest range tombstone <= snapshot over the key, 0 if none; one by one.
+
+        The `skip_oldest` tombstones written first are left out: the caller has them in order.
+        """
+        cdef uint32_t left = load32_acquire(self.base + c.MEMTABLE_RANGE_COUNT)
         cdef uint32_t at = load32_acquire(self.base + c.MEMTABLE_RANGES)
         cdef const uint8_t *r
         cdef uint32_t start_bytes, end_bytes
-        while at:
+        # The chain may have grown since the count was read: then more is looked at, never less.
+        while at and left > skip_oldest:
             r = self.base + at
             if load64_relaxed(r) <= snapshot_seq:
+                left -= 1
                 start_bytes = load32_relaxed(r + 12)
                 end_bytes = load32_relaxed(r + 16)
                 if (compare(r + 24, start_bytes, key, key_bytes) <= 0
@@ -176,6 +182,11 @@ cdef class Memtable:
                     return load64_relaxed(r)
             at = load32_relaxed(r + 8)
         return 0
+
+    cdef uint64_t covering_seq(self, const uint8_t *key, uint32_t key_bytes,
+                               uint64_t snapshot_seq) noexcept nogil:
+        """Return the newest range tombstone <= snapshot that covers the key, 0 if none; O(tombstones)."""
+        return self.covering_tail(key, key_bytes, snapshot_seq, 0)
 
     @property
     def range_tombstone_count(self):

@@ -1,0 +1,17 @@
+# Operations of one batch, encoded as they will stand in the ring and in the WAL.
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+cdef class BatchBuffer:
+    cdef uint8_t *base
+    cdef uint64_t nbytes
+    cdef uint64_t room
+    cdef readonly uint32_t count
+    cdef readonly bytes prefix
+    cdef int add(self, uint8_t kind, const uint8_t *key, uint32_t key_bytes, const uint8_t *value,
+                 uint32_t value_bytes, uint64_t expires_us) except -1
+    cdef int _reserve(self, uint64_t need) except -1
+    cdef int add_range(self, const uint8_t *start, uint32_t start_bytes, const uint8_t *end,
+                       uint32_t end_bytes, bint bounded) except -1
+
+cdef int as_bytes(object value, str what, const uint8_t **at, Py_ssize_t *count) except -1
+cdef int64_t ttl_us(object ttl) except -1

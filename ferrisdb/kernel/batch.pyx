@@ -14,6 +14,9 @@ from ferrisdb import limits
 from ferrisdb.errors import KeyTooLargeError, UsageError, ValueTooLargeError, WrongTypeError
 
 cdef Py_ssize_t KEY_MAX = limits.KEY_BYTES_MAX
+cdef enum:
+    PAIR_OVERHEAD = 136     # beyond its encoded bytes: see OP_OVERHEAD in memtable.pyx
+
 cdef Py_ssize_t VALUE_MAX = limits.VALUE_BYTES_MAX
 
 
@@ -144,9 +147,9 @@ cdef class BatchBuffer:
         self.add_range(s, <uint32_t>start_bytes, e, <uint32_t>end_bytes, end is not None)
 
     def put_pairs(self, pairs, uint64_t bytes_max):
-        """Add puts from an iterator until it ends or the batch has `bytes_max`; True if it ended.
+        """Add puts from an iterator until it ends or the batch takes `bytes_max`; True if it ended.
 
-        The pair that passes the limit is still added: bytes_max leaves room for one pair.
+        Counted is what the pairs take in a memtable. The pair that passes the limit is still added.
         """
         cdef const uint8_t *k
         cdef const uint8_t *v
@@ -155,7 +158,7 @@ cdef class BatchBuffer:
             as_bytes(key, "key", &k, &key_bytes)
             as_bytes(value, "value", &v, &value_bytes)
             self.add(KIND_PUT, k, <uint32_t>key_bytes, v, <uint32_t>value_bytes, 0)
-            if self.nbytes >= bytes_max:
+            if self.nbytes + self.count * <uint64_t>PAIR_OVERHEAD >= bytes_max:
                 return False
         return True
 
@@ -168,4 +171,5 @@ cdef class BatchBuffer:
 def prefix_end(bytes prefix not None):
     """Return the first key behind all that begin with `prefix`, b"" if there is none."""
     kept = prefix.rstrip(b"\xff")
-    return kept[:-1] + bytes([kept[-1] + 1]) if kept else b""
+    last = len(kept) - 1
+    return kept[:last] + bytes([kept[last] + 1]) if kept else b""

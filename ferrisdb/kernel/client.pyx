@@ -655,6 +655,35 @@ cdef class Attachment:
     def _large_drop(self, uint64_t number):
         pass
 
+    def submit(self, BatchBuffer batch not None, int durability):
+        """Push a batch without waiting for its answer; returns its request number for `poll`.
+
+        Raises:  BatchTooLargeError, a batch that does not fit the ring; BusyError, no room in time.
+        """
+        cdef uint64_t nbytes = c.REQUEST_HEADER_BYTES + ((batch.nbytes + 7) & ~<uint64_t>7)
+        cdef int64_t deadline_ns = monotonic_ns() + self.timeout_ns
+        cdef uint8_t *record
+        if nbytes > c.RING_BYTES // 2:
+            raise BatchTooLargeError("a batch that is only submitted has to fit the ring")
+        record = self.reserve(nbytes, deadline_ns)
+        if batch.nbytes:
+            memcpy(record + c.REQUEST_HEADER_BYTES, batch.base, batch.nbytes)
+        return self.push(record, nbytes, durability, <uint32_t>batch.nbytes, batch.count,
+                         deadline_ns, True)
+
+    def poll(self, uint64_t request_no):
+        """Return (wire code or 0, last sequence) of a submitted batch, None while unanswered.
+
+        To be called until it answers: the completion is kept for it.
+        """
+        cdef uint64_t index = request_no % c.COMPLETION_COUNT
+        cdef uint8_t *completion = self.segment + c.COMPLETIONS_OFFSET + index * c.COMPLETION_BYTES
+        self.absorb()
+        if load64_acquire(completion) != request_no:
+            return None
+        self.waiting[index] = 0
+        return load_u32(completion + c.COMPLETION_STATUS), load_u64(completion + c.COMPLETION_SEQ)
+
     def drain(self):
         """Wait for this process's asynchronous writes; raises what one of them was answered."""
         cdef int64_t deadline_ns = monotonic_ns() + self.timeout_ns
@@ -782,7 +811,7 @@ cdef class Pin:
             raise ClosedError("this snapshot is closed")
         if self.owner.alive == NULL or self.owner.alive[0] != 1 or self.owner.session != self.session:
             raise ClosedError("this snapshot belongs to a closed handle, or to the parent of this fork")
-        if load64_acquire(self.slot + c.SLOT_REVOKED):
+        if load64_acquire(self.slot + c.SLOT_REVOKED) == self.view.epoch:
             raise SnapshotTooOldError("the snapshot is older than max_snapshot_age: take a new one")
         if load64_acquire(self.owner.control + c.CONTROL_GENERATION) != self.generation:
             raise SnapshotTooOldError("the service restarted under the snapshot: take a new one")

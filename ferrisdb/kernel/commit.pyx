@@ -509,11 +509,14 @@ cdef class CommitLoop:
                 return 0
             if self.group_bytes and self.group_bytes + record_bytes > GROUP_BYTES:
                 return 2
-            if (self.wal_offset + self.group_bytes + record_bytes > self.wal_capacity
+            if not self.memtable.could_hold(ops_bytes, count):
+                status = CODE_BATCH_TOO_LARGE
+            elif (self.wal_offset + self.group_bytes + record_bytes > self.wal_capacity
                     or not self.memtable.has_room(self.group_ops_bytes + ops_bytes,
                                                   self.group_count + count)):
                 self.rotate_wanted = True
                 return 2
+        if status == 0:
             self._grow(record_bytes + checks_bytes)
             record = self.group + self.group_bytes
             if load_u64(head + c.REQUEST_LARGE_NO):

@@ -36,6 +36,7 @@ cdef class MemtableWriter(Memtable):
     cdef uint32_t pending_end
     cdef uint32_t pending_room
     cdef bint has_room(self, uint64_t ops_bytes, uint64_t count) noexcept nogil
+    cdef bint could_hold(self, uint64_t ops_bytes, uint64_t count) noexcept nogil
     cdef int reserve_pending(self, uint64_t count) except -1 nogil
     cdef void apply_ops(self, const uint8_t *ops, uint64_t ops_bytes, uint64_t first_seq) noexcept nogil
     cdef void link_some(self, uint32_t count_max) noexcept nogil

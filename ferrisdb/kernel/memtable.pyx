@@ -280,6 +280,11 @@ cdef class MemtableWriter(Memtable):
         return (self.used + ops_bytes + count * OP_OVERHEAD <= self.nbytes
                 and self.keys + count <= self.keys_max)
 
+    cdef bint could_hold(self, uint64_t ops_bytes, uint64_t count) noexcept nogil:
+        # Whether an empty memtable of this size would have room.
+        return (c.MEMTABLE_SLOTS_OFFSET + (self.slot_mask + 1) * 8 + ops_bytes + count * OP_OVERHEAD
+                <= self.nbytes and count <= self.keys_max)
+
     cdef int reserve_pending(self, uint64_t count) except -1 nogil:
         """Make room to remember `count` more unlinked nodes, so that apply_ops can't fail."""
         cdef uint64_t want = self.pending_end + count

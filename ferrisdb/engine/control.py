@@ -1,0 +1,261 @@
+"""Decide what the coordinator does about rare events: a pure state machine.
+
+`Control.handle(event)` returns the actions to carry out, in order. It does no I/O and reads no
+clock: events carry the time. `workers/coordinator.py` feeds it and carries its actions out, and
+the same class runs under the simulation in tests.
+
+Invariants
+    K1  At most one job of each kind (prepare, flush) is with the compactor.
+    K2  Memtables are flushed oldest first, one at a time: the log may be cut behind each.
+    K3  A memtable is frozen only when its successor is prepared: there is always an active one.
+    K4  At most `frozen_count_max` memtables wait for their flush; then writes stall.
+    K5  A job that was with a compactor when it died is given to the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ferrisdb.exit_codes import ExitCode
+
+RETRY_NS = 1_000_000_000
+RESTART_NS_FIRST = 100_000_000
+RESTART_NS_MAX = 5_000_000_000
+CRASH_LOOP_COUNT = 8
+CRASH_LOOP_NS = 60_000_000_000
+
+
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Recovery is over; `frozen` memtables (oldest first) wait for their flush."""
+
+    now_ns: int
+    frozen: tuple[int, ...]
+    active: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactorReady:
+    """A compactor process has started."""
+
+    now_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactorDied:
+    """The compactor process is gone."""
+
+    now_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A memtable and a WAL file of that number are ready."""
+
+    now_ns: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareFailed:
+    """They could not be made; `wire_code` says why (ferrisdb.errors)."""
+
+    now_ns: int
+    wire_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """A frozen memtable stands in a table (or was empty)."""
+
+    now_ns: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlushFailed:
+    """The flush could not be done; nothing was changed."""
+
+    now_ns: int
+    wire_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogFull:
+    """The active memtable or its WAL file has no room for the next request."""
+
+    now_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+    now_ns: int
+    client_count: int
+
+
+Event = (
+    Started
+    | CompactorReady
+    | CompactorDied
+    | Prepared
+    | PrepareFailed
+    | Flushed
+    | FlushFailed
+    | LogFull
+    | Tick
+)
+
+
+# Actions
+
+
+@dataclass(frozen=True, slots=True)
+class StartCompactor:
+    """Start a compactor process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Have the next memtable and WAL file made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Have this frozen memtable flushed."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """Freeze the active memtable and go on with the prepared one."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Stop the service."""
+
+    code: ExitCode
+
+
+Action = StartCompactor | Prepare | Flush | Rotate | Exit
+
+
+@dataclass(slots=True)
+class Control:
+    """The coordinator's judgement.
+
+    Units:   idle_exit_ns, time without clients after which to leave; None: never.
+    Owner:   the coordinator's main thread.
+    """
+
+    frozen_count_max: int
+    idle_exit_ns: int | None
+    active: int = 0
+    #: K2: oldest first.
+    frozen: list[int] = field(default_factory=list)
+    prepared: int | None = None
+    rotate_wanted: bool = False
+    #: Wire code with which writers are refused while a stall lasts; 0: they wait.
+    refusal: int = 0
+    has_compactor: bool = False
+    preparing: bool = False
+    flushing: int | None = None
+    _deaths: list[int] = field(default_factory=list)
+    _restart_at_ns: int | None = None
+    _prepare_at_ns: int = 0
+    _flush_at_ns: int = 0
+    _idle_since_ns: int | None = None
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether no request can be taken until a memtable is ready."""
+        return self.rotate_wanted
+
+    def handle(self, event: Event) -> list[Action]:
+        """Take note of an event; return what is to be done about it, in order."""
+        actions: list[Action] = []
+        match event:
+            case Started():
+                self.active = event.active
+                self.frozen = list(event.frozen)
+                actions.append(StartCompactor())
+            case CompactorReady():
+                self.has_compactor = True
+                self.preparing, self.flushing = False, None
+            case CompactorDied():
+                actions += self._bury(event.now_ns)
+            case Prepared():
+                self.preparing = False
+                self.prepared = event.number
+                self.refusal = 0
+            case PrepareFailed():
+                self.preparing = False
+                self.refusal = event.wire_code
+                self._prepare_at_ns = event.now_ns + RETRY_NS
+            case Flushed():
+                self.flushing = None
+                self.frozen.remove(event.number)
+            case FlushFailed():
+                self.flushing = None
+                self._flush_at_ns = event.now_ns + RETRY_NS
+                if len(self.frozen) >= self.frozen_count_max:
+                    self.refusal = event.wire_code
+            case LogFull():
+                self.rotate_wanted = True
+            case Tick():
+                actions += self._tick(event)
+        return actions + self._go_on(event.now_ns)
+
+    def _go_on(self, now_ns: int) -> list[Action]:
+        # What any event may have made possible.
+        actions: list[Action] = []
+        if (
+            self.rotate_wanted
+            and self.prepared is not None
+            and len(self.frozen) < self.frozen_count_max
+        ):
+            actions.append(Rotate(self.prepared))
+            self.frozen.append(self.active)
+            self.active, self.prepared = self.prepared, None
+            self.rotate_wanted = False
+            self.refusal = 0
+        if not self.has_compactor:
+            return actions
+        if self.prepared is None and not self.preparing and now_ns >= self._prepare_at_ns:
+            self.preparing = True
+            actions.append(Prepare())
+        if self.frozen and self.flushing is None and now_ns >= self._flush_at_ns:
+            self.flushing = self.frozen[0]
+            actions.append(Flush(self.frozen[0]))
+        return actions
+
+    def _bury(self, now_ns: int) -> list[Action]:
+        self.has_compactor = False
+        self.preparing, self.flushing = False, None
+        self._deaths = [t for t in self._deaths if now_ns - t < CRASH_LOOP_NS] + [now_ns]
+        if len(self._deaths) >= CRASH_LOOP_COUNT:
+            return [Exit(ExitCode.CRASH_LOOP)]
+        wait_ns = min(RESTART_NS_FIRST << (len(self._deaths) - 1), RESTART_NS_MAX)
+        self._restart_at_ns = now_ns + wait_ns
+        return []
+
+    def _tick(self, event: Tick) -> list[Action]:
+        actions: list[Action] = []
+        if self._restart_at_ns is not None and event.now_ns >= self._restart_at_ns:
+            self._restart_at_ns = None
+            actions.append(StartCompactor())
+        if event.client_count or self.idle_exit_ns is None:
+            self._idle_since_ns = None
+        elif self._idle_since_ns is None:
+            self._idle_since_ns = event.now_ns
+        elif event.now_ns - self._idle_since_ns >= self.idle_exit_ns:
+            actions.append(Exit(ExitCode.OK))
+        return actions

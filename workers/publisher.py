@@ -1,0 +1,164 @@
+"""Publish versions, and remove what no version that anyone holds names.
+
+The order of a publication: the version page is written whole, the epoch is stored (release), and
+only then is anything that the new version lacks a candidate for removal. The order of a removal:
+the slots are scanned after the epoch moved, what no pin holds is unlinked, then punched, so that
+a process which still maps it keeps addresses and no memory.
+
+Owner: the coordinator's main thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ferrisdb.engine.retire import Pins, Resource, ResourceKind, Retirement
+from ferrisdb.engine.version import Version
+from ferrisdb.errors import StorageError
+from ferrisdb.format.filenames import DIR, FileKind
+from ferrisdb.kernel import layout
+from ferrisdb.kernel.mapping import Mapping
+from ferrisdb.seams import FileSystem
+from ferrisdb.shm.control import ControlPage
+from ferrisdb.shm.names import SegmentNames
+from ferrisdb.shm.segment import Segment, unlink_segment
+from ferrisdb.shm.version_page import MemtableRef, TableRef, VersionPage, encode
+
+_log = logging.getLogger("ferrisdb.coordinator")
+Slots = Iterable[tuple[int, npt.NDArray[np.void]]]
+_LETTERS = {ResourceKind.MEMTABLE: "m", ResourceKind.VERSION_PAGE: "v"}
+
+
+class Publisher:
+    """The versions of one service."""
+
+    def __init__(
+        self, directory: DIR, fs: FileSystem, names: SegmentNames, control: ControlPage
+    ) -> None:
+        self._directory = directory
+        self._fs = fs
+        self._names = names
+        self._control = control
+        self._retirement = Retirement()
+        #: Segments of an earlier generation; they go when its epochs are pinned no more.
+        self._leftovers: list[str] = []
+        self._leftover_epoch = 0
+
+    def inherit(self, recorded: Iterable[str]) -> None:
+        """Keep what an earlier coordinator left until no reader holds its versions."""
+        self._leftovers = list(recorded)
+        self._leftover_epoch = self._control.epoch
+
+    def publish(self, memtables: Sequence[MemtableRef], version: Version) -> None:
+        """Make a version current.
+
+        Shape:  memtables newest first.
+        Raises: SharedMemoryFullError, StorageError: the former version stays.
+        """
+        epoch = self._control.epoch + 1
+        tables = tuple(
+            TableRef(
+                number=t.number,
+                file_bytes=t.file_bytes,
+                level=t.level,
+                min_seq=t.min_seq,
+                max_seq=t.max_seq,
+                smallest=t.smallest,
+                largest=t.largest,
+            )
+            for t in version.tables()
+        )
+        page = encode(VersionPage(epoch, self._control.generation, tuple(memtables), tables))
+        name = self._names.name("v", epoch)
+        self._names.record(name)
+        unlink_segment(name)
+        segment = Segment.create(name, len(page))
+        with segment.view as view:
+            view[:] = page
+        segment.close()
+        self._control.epoch = epoch
+        layout.fence_full()
+        self._retirement.publish(epoch, (m.number for m in memtables), version.numbers())
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether anything waits for its last pin."""
+        return bool(self._retirement.waiting or self._leftovers)
+
+    def reclaim(self, pins: Pins) -> None:
+        """Remove what no pin of a scan behind the last publication holds."""
+        for resource in self._retirement.reclaim(pins):
+            self._remove(resource)
+        if self._leftovers:
+            epochs = pins.epochs()
+            if not len(epochs) or int(epochs[0]) > self._leftover_epoch:
+                for name in self._leftovers:
+                    self._remove_segment(name)
+                self._leftovers = []
+
+    def floor(self, slots: Callable[[], Slots]) -> int:
+        """Raise the floor as far as the snapshots allow; return what a flush may rely on.
+
+        Scan, store, full fence, scan again: a snapshot that the first scan missed either sees the
+        new floor and starts over, or is in the second scan, whose minimum counts.
+        """
+        visible = self._control.visible_seq
+        floor = Pins.collect(slots()).gc_floor(visible, self._control.gc_floor)
+        self._control.gc_floor = floor
+        layout.fence_full()
+        return min(floor, Pins.collect(slots()).gc_floor(visible, 0))
+
+    def report(self, pins: Pins, now_ns: int) -> list[dict[str, object]]:
+        """Return who pins what, for stats."""
+        return [
+            {
+                "client": row.client_index,
+                "slot": row.slot_index,
+                "epoch": row.epoch,
+                "seq": row.snapshot_seq,
+                "age_s": row.age_ns / 1e9,
+                "held": [f"{r.kind.name.lower()} {r.number}" for r in row.held],
+            }
+            for row in self._retirement.rows(pins, now_ns)
+        ]
+
+    def _remove(self, resource: Resource) -> None:
+        if resource.kind is ResourceKind.TABLE:
+            self._remove_table(resource.number)
+        else:
+            self._remove_segment(self._names.name(_LETTERS[resource.kind], resource.number))
+
+    def _remove_segment(self, name: str) -> None:
+        segment = Segment.open(name, writable=True)
+        unlink_segment(name)
+        if segment is not None:
+            with contextlib.suppress(StorageError):
+                segment.punch()
+            segment.close()
+
+    def _remove_table(self, number: int) -> None:
+        # Punched only if its link count is zero after the unlink: a checkpoint may share it.
+        path = self._directory.file(FileKind.TABLE, number)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                _log.warning("table %d stays: %s", number, error)
+            return
+        try:
+            self._fs.unlink(path)
+            status = os.fstat(fd)
+            if status.st_nlink == 0 and status.st_size:
+                mapping = Mapping(fd, status.st_size, True)
+                with contextlib.suppress(OSError):
+                    mapping.punch()
+                mapping.close()
+        finally:
+            os.close(fd)

@@ -1,0 +1,277 @@
+"""Be the compactor: prepare memtables and WAL files ahead, flush frozen memtables.
+
+One thread, one job at a time. Preparing comes first: between two chunks of a flush (about 1 MiB)
+the pipe is looked at, and a PrepareMemtable is done there and then, so that a rotation never
+waits for a flush. Errors of the system are answers (Failed); retrying is the coordinator's.
+
+P1  The process dies with its coordinator: PDEATHSIG (Linux), and the pipe's end elsewhere.
+P2  Before every rename the control page must still show the generation that the process was
+    started for; otherwise it leaves with ExitCode.ORPHANED. So an orphan in its last moments
+    does not write beside a new coordinator.
+P3  SIGTERM and SIGINT are the coordinator's business, for a terminal or a supervisor sends them
+    to every process of the service: ignored here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import signal
+import sys
+from collections import deque
+from typing import Protocol
+
+from ferrisdb.engine.flush import flush_memtable
+from ferrisdb.engine.wal_files import WalOwner, prepare_wal, recycle_wal
+from ferrisdb.errors import Error, StorageError
+from ferrisdb.exit_codes import ExitCode
+from ferrisdb.format.filenames import DIR, FileKind
+from ferrisdb.kernel import layout
+from ferrisdb.kernel.memtable import Memtable
+from ferrisdb.seams import RealClock, RealFileSystem, RealRng
+from ferrisdb.shm.control import ControlPage
+from ferrisdb.shm.names import SegmentNames
+from ferrisdb.shm.segment import Segment, unlink_segment
+from ferrisdb.workers.messages import (
+    Answer,
+    CompactorOptions,
+    Failed,
+    Flushed,
+    FlushMemtable,
+    Prepared,
+    PrepareMemtable,
+    Request,
+    Stop,
+)
+
+_PR_SET_PDEATHSIG = 1
+_log = logging.getLogger("ferrisdb.compactor")
+
+
+class Pipe(Protocol):
+    """The end of the pipe that we need (multiprocess.connection.Connection)."""
+
+    def send(self, message: Answer, /) -> None:
+        """Send one answer."""
+
+    def recv(self) -> Request:
+        """Wait for one request; EOFError if the coordinator is gone."""
+
+    def poll(self, timeout: float = 0.0, /) -> bool:
+        """Tell whether `recv` would return at once."""
+
+
+class OrphanedError(Exception):
+    """The coordinator that started this process is gone, or replaced."""
+
+
+class StopRequested(Exception):  # noqa: N818  # not an error: it unwinds a flush
+    """The coordinator said Stop in the middle of a flush."""
+
+
+class GuardedFileSystem(RealFileSystem):
+    """The operating system's files, and no rename under another generation (P2)."""
+
+    def __init__(self, control: ControlPage, generation: int) -> None:
+        self._control = control
+        self._generation = generation
+
+    def check(self) -> None:
+        """Raise OrphanedError unless our coordinator's generation stands."""
+        if self._control.is_retired or self._control.generation != self._generation:
+            raise OrphanedError(f"generation {self._generation} is over")
+
+    def rename(self, source: str, target: str) -> None:
+        self.check()
+        super().rename(source, target)
+
+
+class Compactor:
+    """The jobs of one compactor process.
+
+    Owner: the process's main thread.
+    """
+
+    def __init__(
+        self, directory: str, pipe: Pipe, options: CompactorOptions, generation: int
+    ) -> None:
+        """Attach to the coordinator's segments.
+
+        Raises: OrphanedError, there is no control page of our generation.
+        """
+        names = SegmentNames.read(directory)
+        segment = names and Segment.open(
+            names.name("k", 0), writable=False, bytes_expected=layout.CONTROL_BYTES
+        )
+        if names is None or segment is None:
+            raise OrphanedError(f"no coordinator has left its control page for {directory}")
+        self._names = names
+        self._control = ControlPage(segment)
+        self._fs = GuardedFileSystem(self._control, generation)
+        self._fs.check()
+        self._directory = DIR(directory)
+        self._pipe = pipe
+        self._options = options
+        self._owner = WalOwner(self._control.database_id, generation)
+        self._clock = RealClock()
+        self._rng = RealRng()
+        self._flushes: deque[FlushMemtable] = deque()
+
+    def run(self) -> None:
+        """Serve until Stop.
+
+        Raises: OrphanedError, EOFError: the coordinator is gone.
+        """
+        try:
+            while True:
+                # A request that waits goes before the next flush; without flushes, wait for one.
+                while not self._flushes or self._pipe.poll():
+                    self._take_request()
+                self._flush(self._flushes.popleft())
+        except StopRequested:
+            return
+        finally:
+            self._control.close()
+
+    def _take_request(self) -> None:
+        request = self._pipe.recv()
+        if isinstance(request, Stop):
+            raise StopRequested
+        if isinstance(request, PrepareMemtable):
+            self._prepare(request)
+        else:
+            self._flushes.append(request)
+
+    def _between_chunks(self) -> None:
+        while self._pipe.poll():
+            self._take_request()
+        self._fs.check()
+
+    def _prepare(self, request: PrepareMemtable) -> None:
+        name = self._names.name("m", request.number)
+        try:
+            # A compactor that died over this very request may have left the one or the other.
+            unlink_segment(name)
+            self._remove_leftover(FileKind.WAL, request.number)
+            segment = Segment.create(name, request.segment_bytes)
+            try:
+                segment.prefault()
+                self._make_wal(request)
+            except BaseException:
+                segment.unlink()
+                raise
+            finally:
+                segment.close()
+        except (Error, OSError) as reason:
+            self._pipe.send(failure(request, reason))
+        else:
+            self._pipe.send(Prepared(request.number))
+
+    def _make_wal(self, request: PrepareMemtable) -> None:
+        if request.recycle_number:
+            recycle_wal(
+                self._fs,
+                self._directory,
+                old_number=request.recycle_number,
+                number=request.number,
+                owner=self._owner,
+                base_seq=request.base_seq,
+                clock=self._clock,
+                rng=self._rng,
+            )
+        else:
+            prepare_wal(
+                self._fs,
+                self._directory,
+                number=request.number,
+                file_bytes=request.wal_bytes,
+                owner=self._owner,
+                base_seq=request.base_seq,
+                clock=self._clock,
+                rng=self._rng,
+            )
+
+    def _flush(self, request: FlushMemtable) -> None:
+        try:
+            segment = Segment.open(self._names.name("m", request.number), writable=False)
+            if segment is None:
+                raise StorageError(errno.ENOENT, f"memtable {request.number} has no segment")
+            try:
+                table = flush_memtable(
+                    Memtable(segment.view),
+                    self._fs,
+                    self._directory,
+                    file_number=request.file_number,
+                    database_id=self._control.database_id,
+                    created_us=self._clock.wall_us(),
+                    gc_floor=request.gc_floor,
+                    block_bytes=self._options.block_bytes,
+                    on_chunk=self._between_chunks,
+                )
+            finally:
+                segment.close()
+        except (Error, OSError) as reason:
+            self._pipe.send(failure(request, reason))
+        else:
+            self._pipe.send(Flushed(request.number, table))
+
+    def _remove_leftover(self, kind: FileKind, number: int) -> None:
+        temporary = self._directory.temporary(kind, number)
+        if self._fs.exists(temporary):
+            self._fs.unlink(temporary)
+
+
+def failure(request: PrepareMemtable | FlushMemtable, reason: Error | OSError) -> Failed:
+    """Return the answer for a request that failed."""
+    return Failed(
+        request=request,
+        wire_code=reason.wire_code if isinstance(reason, Error) else StorageError.wire_code,
+        errno=getattr(reason, "errno", None) or 0,
+        text=str(reason),
+    )
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask the kernel for SIGKILL when the coordinator dies (P1).
+
+    The signal comes when the *thread* that started us ends: the coordinator must start workers
+    from a thread that lives as long as it does.
+
+    Raises: OrphanedError, it is dead already.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            _log.warning("no PDEATHSIG: %s", os.strerror(ctypes.get_errno()))
+    # It may have died before the call; then init or a subreaper is our parent.
+    if os.getppid() != parent_pid:
+        raise OrphanedError("the coordinator died before its compactor had started")
+
+
+def main(
+    directory: str,
+    connection: Pipe,
+    options: CompactorOptions,
+    generation: int,
+    parent_pid: int,
+) -> None:
+    """Run the process: the spawn target of the coordinator, and does not return.
+
+    Shape: connection, our end of a duplex pipe; parent_pid, the coordinator's.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        die_with_parent(parent_pid)
+        os.nice(options.nice)
+        Compactor(directory, connection, options, generation).run()
+        code = ExitCode.OK
+    except (OrphanedError, EOFError, BrokenPipeError, ConnectionResetError) as reason:
+        _log.info("leaving: %s", reason or "the coordinator closed the pipe")
+        code = ExitCode.ORPHANED
+    except Exception:
+        _log.exception("the compactor failed")
+        code = ExitCode.INTERNAL
+    sys.exit(code)

@@ -32,6 +32,6 @@ def serve(
         directory,
         {"memtable_bytes": memtable_bytes, "idle_exit_s": idle_exit, "log_level": log_level},
     )
-    from ferrisdb.workers.coordinator import main
+    from ferrisdb.workers.serve import main
 
     return main(directory, options)

@@ -1,0 +1,15 @@
+"""Make stored keys of user keys: each key space has a prefix of its own.
+
+The default key space's prefix is one zero byte, so that other key spaces, whose prefixes begin
+with another byte, lie outside of its range and in an order of their own.
+"""
+
+from typing import Final
+
+DEFAULT_PREFIX: Final = b"\x00"
+
+
+def prefix_end(prefix: bytes) -> bytes | None:
+    """Return the first key behind all that begin with `prefix`; None if there is none."""
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes([kept[-1] + 1]) if kept else None

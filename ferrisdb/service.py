@@ -1,0 +1,175 @@
+"""Find the service of a directory, and start one in the background if none runs.
+
+A service that is started here has its own session, logs to DIR/service.log, and leaves a couple
+of seconds after its last client. Whoever else starts one at the same moment loses the race for
+LOCK and waits for the winner.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from ferrisdb.errors import (
+    AccessError,
+    Error,
+    NotADatabaseError,
+    ProtocolError,
+    StorageError,
+    UnavailableError,
+    by_wire_code,
+)
+from ferrisdb.kernel import layout
+from ferrisdb.options import AUTO_IDLE_EXIT_S
+from ferrisdb.shm.control import ControlPage
+from ferrisdb.shm.locks import DirectoryLock
+from ferrisdb.shm.names import SegmentNames
+from ferrisdb.shm.segment import Segment
+
+LOG_NAME = "service.log"
+_START_FAILED = "start failed: code "
+_POLL_S = 0.003
+
+
+@dataclass(slots=True)
+class Service:
+    """The shared pages of a running service, mapped."""
+
+    names: SegmentNames
+    control: ControlPage
+    doorbell: Segment
+
+    @property
+    def generation(self) -> int:
+        """Generation of its coordinator."""
+        return self.control.generation
+
+
+def find(directory: str) -> Service | None:
+    """Map the pages of the service that runs for `directory`; None if none is up (yet).
+
+    Raises: AccessError; ProtocolError, a service of another layout.
+    """
+    if not DirectoryLock.is_held(directory):
+        return None
+    names = SegmentNames.read(directory)
+    if names is None:
+        return None
+    page = Segment.open(names.name("k", 0), writable=False)
+    doorbell = Segment.open(names.name("d", 0), writable=True)
+    if page is None or doorbell is None:
+        return None
+    try:
+        control = ControlPage(page)
+    except ProtocolError:
+        if layout.load64(page.view, layout.CONTROL_MAGIC) == 0:
+            return None
+        raise
+    if control.is_retired or control.generation == 0 or control.epoch == 0:
+        return None
+    return Service(names, control, doorbell)
+
+
+def find_or_start(directory: str, *, start: bool, deadline_ns: int) -> Service:
+    """Return the running service, starting one if allowed.
+
+    Shape:  deadline_ns, on the monotonic clock.
+    Raises: UnavailableError, none came up in time, or none may be started; NotADatabaseError and
+            what else a start can fail with, as told by the service that tried.
+    """
+    started_at: int | None = None
+    while True:
+        service = find(directory)
+        if service is not None:
+            return service
+        if started_at is None and not DirectoryLock.is_held(directory):
+            if not start:
+                _explain_absence(directory)
+            started_at = _spawn(directory)
+        elif started_at is not None and not DirectoryLock.is_held(directory):
+            _raise_failure(directory, started_at)
+        if time.monotonic_ns() > deadline_ns:
+            state = "is starting" if DirectoryLock.is_held(directory) else "did not start"
+            raise UnavailableError(
+                f"the service for {directory} {state} and was not ready in time; see"
+                f" {os.path.join(directory, LOG_NAME)}"
+            )
+        time.sleep(_POLL_S)
+
+
+def _explain_absence(directory: str) -> None:
+    if not os.path.exists(os.path.join(directory, "CURRENT")):
+        raise NotADatabaseError(
+            f"there is no FerrisDB database in {directory}; start=True makes one"
+        )
+    raise UnavailableError(
+        f"no service runs for {directory} and start=False forbids to start one:"
+        f" run `ferrisdb serve {directory}`"
+    )
+
+
+def _spawn(directory: str) -> int:
+    """Start a service that outlives us; returns where its messages begin in the log."""
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        log = os.open(
+            os.path.join(directory, LOG_NAME),
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
+            0o600,
+        )
+    except PermissionError as error:
+        raise AccessError(error.errno, f"no permission to write in {directory}") from error
+    except OSError as error:
+        raise StorageError(error.errno, f"can't use {directory}: {error.strerror}") from error
+    try:
+        begin = os.fstat(log).st_size
+        arguments = [sys.executable, "-m", "ferrisdb.cli", "serve", directory]
+        arguments += ["--idle-exit", str(AUTO_IDLE_EXIT_S)]
+        # The shell goes at once and leaves the service to init: no child of ours to wait for.
+        subprocess.run(
+            ["/bin/sh", "-c", '"$@" &', "sh", *arguments],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=os.environ | {"PYTHONPATH": _python_path()},
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+    return begin
+
+
+def _python_path() -> str:
+    # The service must import the ferrisdb that we run, wherever it stands.
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    former = os.environ.get("PYTHONPATH", "")
+    return os.pathsep.join([root, former] if former else [root])
+
+
+def _raise_failure(directory: str, begin: int) -> None:
+    """Raise what the service that we started said; return if it has said nothing (yet)."""
+    with open(os.path.join(directory, LOG_NAME), "rb") as log:
+        log.seek(begin)
+        text = log.read().decode("utf-8", "replace")
+    for line in text.splitlines():
+        _, found, rest = line.partition(_START_FAILED)
+        code, _, message = rest.partition(": ")
+        if not found or not code.isdigit() or int(code) == 52:
+            continue
+        kind = by_wire_code().get(int(code), UnavailableError)
+        if issubclass(kind, StorageError):
+            raise kind(0, message)
+        raise _rebuilt(kind, directory, message)
+    if "Traceback" in text:
+        raise UnavailableError(f"the service did not start; see {LOG_NAME} in {directory}")
+
+
+def _rebuilt(kind: type[Error], directory: str, message: str) -> Error:
+    if kind.wire_code == 30:
+        return kind(directory, 0, "a database that can be recovered", message)
+    return kind(message)

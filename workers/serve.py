@@ -1,0 +1,121 @@
+"""Run the service of one directory in the foreground, until a signal or its own decision.
+
+Signals only note what is wanted; the one supervising loop (`Coordinator.run`) acts on it. SIGTERM
+and SIGINT stop cleanly, SIGHUP reads DIR/ferrisdb.toml again (the log level; what shapes memory
+and files takes a restart).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+
+from ferrisdb.errors import AccessError, Error, StorageError
+from ferrisdb.options import Options
+from ferrisdb.seams import RealClock, RealFileSystem, RealRng
+from ferrisdb.shm.locks import DirectoryLock, check_file_system
+from ferrisdb.workers.children import CompactorProcess
+from ferrisdb.workers.coordinator import Coordinator
+
+START_FAILED = "start failed: code "
+"""What `ferrisdb.service` looks for in the log of a service that it started."""
+
+_log = logging.getLogger("ferrisdb.coordinator")
+
+
+def main(directory: str, options: Options) -> int:
+    """Serve until told to stop; returns the exit code (exit_codes.ExitCode).
+
+    Raises: what keeps a service from starting, as `Coordinator` and the lock raise it.
+    """
+    _configure_log(options.log_level)
+    try:
+        directory = _make_directory(directory)
+        check_file_system(directory)
+        lock = DirectoryLock(directory)
+        lock.acquire()
+    except Error as error:
+        _log.critical("%s%d: %s", START_FAILED, error.wire_code, error)
+        raise
+    with lock:
+        try:
+            coordinator = Coordinator(
+                directory,
+                options,
+                fs=RealFileSystem(),
+                clock=RealClock(),
+                rng=RealRng(),
+                compactor=CompactorProcess,
+            )
+        except Error as error:
+            _log.critical("%s%d: %s", START_FAILED, error.wire_code, error)
+            raise
+        _install_signals(coordinator, directory)
+        notify("READY=1")
+        _log.info("serving %s, generation %d", directory, coordinator.generation)
+        try:
+            code = coordinator.run()
+            notify("STOPPING=1")
+        finally:
+            coordinator.stop()
+        _log.info("stopped %s", directory)
+    return int(code)
+
+
+def notify(state: str) -> None:
+    """Tell systemd how we are, if it asked (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        try:
+            channel.connect(address)
+            channel.sendall(state.encode())
+        except OSError as error:
+            _log.warning("can't reach NOTIFY_SOCKET: %s", error)
+
+
+def _make_directory(directory: str) -> str:
+    directory = os.path.abspath(directory)
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    except PermissionError as error:
+        raise AccessError(error.errno, f"no permission to make {directory}") from error
+    except OSError as error:
+        raise StorageError(error.errno, f"can't make {directory}: {error.strerror}") from error
+    return directory
+
+
+def _install_signals(coordinator: Coordinator, directory: str) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        coordinator.request_exit()
+
+    def reload(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        try:
+            _configure_log(Options.load(directory).log_level)
+        except Error as error:
+            _log.error("settings not read again: %s", error)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGHUP, reload)
+
+
+def _configure_log(level: str) -> None:
+    logger = logging.getLogger("ferrisdb")
+    logger.setLevel(level.upper())
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)s pid=%(process)d %(name)s: %(message)s")
+        )
+        logger.addHandler(handler)
+        logger.propagate = False

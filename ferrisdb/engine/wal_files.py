@@ -56,7 +56,8 @@ def prepare_wal(
 
     Shape:   number, a new one; base_seq, any sequence number not above the first it will take.
     Raises:  StorageError (DiskFullError among them): there is no such file, and a later call
-             with the same number may succeed.
+             with the same number may succeed. Only where the directory's sync failed is the file
+             there; then, as after any failed sync, the coordinator recovers.
     Durable: yes (L1).
     Cost:    writes file_bytes; for the compactor, not for the commit thread.
     """
@@ -65,12 +66,12 @@ def prepare_wal(
     try:
         file.append(_new_header(number, owner, base_seq, clock, rng))
         file.allocate_zeroed(file_bytes)
+        fs.rename(temporary, directory.file(FileKind.WAL, number))
     except BaseException:
-        file.close()
         fs.unlink(temporary)
         raise
-    file.close()
-    fs.rename(temporary, directory.file(FileKind.WAL, number))
+    finally:
+        file.close()
     fs.sync_dir(directory.path)
 
 
@@ -87,7 +88,8 @@ def recycle_wal(
 ) -> None:
     """Turn an old WAL file (L3) into a new one without records: what `prepare_wal` does, cheaper.
 
-    Raises:  StorageError: neither file is there any more, or the new one only.
+    Raises:  StorageError: both files are gone, or, where the directory's sync failed, the new one
+             is there and the coordinator recovers.
     Durable: yes (L1). The new salt makes the old records unreadable.
     """
     temporary = directory.temporary(FileKind.WAL, number)
@@ -96,12 +98,12 @@ def recycle_wal(
     try:
         file.pwrite(_new_header(number, owner, base_seq, clock, rng), 0)
         file.datasync()
+        fs.rename(temporary, directory.file(FileKind.WAL, number))
     except BaseException:
-        file.close()
         fs.unlink(temporary)
         raise
-    file.close()
-    fs.rename(temporary, directory.file(FileKind.WAL, number))
+    finally:
+        file.close()
     fs.sync_dir(directory.path)
 
 

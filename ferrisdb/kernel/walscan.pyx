@@ -22,9 +22,8 @@ Cost:  0.2 ns a byte for the walk. The look behind X tries every 8-aligned offse
 
 from array import array
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy
 
 from ferrisdb.kernel.cpu cimport crc32c, load_u32, load_u64, put_u64
 from ferrisdb.kernel.source cimport KIND_RANGE_DELETE
@@ -110,8 +109,8 @@ cdef inline bint ops_well_formed(const WalRecord *record) noexcept nogil:
     cdef Op op
     cdef uint64_t left = record.ops_bytes
     cdef const uint8_t *p = record.ops
-    cdef uint32_t taken, i
-    for i in range(record.count):
+    cdef uint32_t taken, _i
+    for _i in range(record.count):
         taken = op_parse(p, left, &op)
         if not taken or op.kind == REQUEST_PUT_TTL:
             return False

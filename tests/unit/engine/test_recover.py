@@ -258,7 +258,7 @@ def test_full_disk_while_preparing_leaves_no_file_and_can_be_tried_again(tmp_pat
     path = str(root / "db")
     logs = start(fs, path)
     number = logs.next_file_number
-    for step in range(3):
+    for step in range(4):
         fs.fail(fs.call_count + 1 + step, errno.ENOSPC)
         with pytest.raises(DiskFullError):
             prepare(fs, path, logs, number)

@@ -10,6 +10,7 @@
 | `clients` | CLIENTS | registry of attached processes, one lockable byte each |
 | `segments` | SEGMENTS | shared-memory names to sweep at the next start |
 | `service.log` | SERVICE_LOG | messages of a coordinator that was started in the background |
+| `ferrisdb.toml` | SETTINGS | how the service runs; its user writes it |
 | `lost` | LOST | directory: files moved aside because the manifest had an anomaly |
 | `….tmp` | TEMPORARY | being written; removed at start |
 
@@ -43,6 +44,7 @@ class FileKind(IntEnum):
     SERVICE_LOG = 8
     LOST = 9
     TEMPORARY = 10
+    SETTINGS = 11
 
 
 _FIXED: Final = {
@@ -52,6 +54,7 @@ _FIXED: Final = {
     "segments": FileKind.SEGMENTS,
     "service.log": FileKind.SERVICE_LOG,
     "lost": FileKind.LOST,
+    "ferrisdb.toml": FileKind.SETTINGS,
 }
 _FIXED_NAME: Final = {kind: name for name, kind in _FIXED.items()}
 _NUMBERED: Final = re.compile(r"(MANIFEST-)?([0-9]{6,19})(\.wal|\.sst)?", re.ASCII)

@@ -67,8 +67,8 @@ class OrphanedError(Exception):
     """The coordinator that started this process is gone, or replaced."""
 
 
-class StopRequested(Exception):  # noqa: N818  # not an error: it unwinds a flush
-    """The coordinator said Stop in the middle of a flush."""
+class StopRequested(Exception):
+    """The coordinator said Stop: not an error, but what unwinds a flush."""
 
 
 class GuardedFileSystem(RealFileSystem):
@@ -102,13 +102,13 @@ class Compactor:
         Raises: OrphanedError, there is no control page of our generation.
         """
         names = SegmentNames.read(directory)
-        segment = names and Segment.open(
-            names.name("k", 0), writable=False, bytes_expected=layout.CONTROL_BYTES
-        )
-        if names is None or segment is None:
-            raise OrphanedError(f"no coordinator has left its control page for {directory}")
+        if names is None:
+            raise OrphanedError(f"no coordinator has named its segments in {directory}")
+        page = Segment.open(names.name("k", 0), writable=False, bytes_expected=layout.CONTROL_BYTES)
+        if page is None:
+            raise OrphanedError(f"there is no control page {names.name('k', 0)}")
         self._names = names
-        self._control = ControlPage(segment)
+        self._control = ControlPage(page)
         self._fs = GuardedFileSystem(self._control, generation)
         self._fs.check()
         self._directory = DIR(directory)

@@ -9,8 +9,8 @@ theirs alone. Messages are frozen values of ints, bytes and text.
 | FlushMemtable | Flushed, or Failed |
 | Stop | none: the process leaves, giving up a flush that is under way |
 
-Each request but Stop has exactly one answer, unless the compactor dies. PrepareMemtable overtakes a flush: the
-answers' kinds and numbers tell which request they belong to.
+Each request but Stop has exactly one answer, unless the compactor dies. PrepareMemtable overtakes
+a flush: the answers' kinds and numbers tell which request they belong to.
 """
 
 from __future__ import annotations

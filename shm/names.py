@@ -31,6 +31,7 @@ N3  The file is written by the holder of LOCK alone; it is replaced by rename on
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Collection, Iterable
@@ -147,7 +148,7 @@ class SegmentNames:
             if os.write(fd, line) != len(line):
                 # The next line would be glued to this piece: close it off.
                 os.write(fd, b"\n")
-                raise OSError(28, f"no space to record segment {name}")
+                raise OSError(errno.ENOSPC, f"no space to record segment {name}")
         finally:
             os.close(fd)
         self._recorded[name] = None

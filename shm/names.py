@@ -46,6 +46,7 @@ FILE_NAME = "segments"
 NAME_BYTES_MAX = 30
 NUMBER_MAX = 10**12 - 1
 FILE_BYTES_MAX = 1 << 24
+FORGOTTEN_LINES_MAX = 1000
 
 _NONCE_BYTES = 6
 _NAME = re.compile(r"/fdb([0-9a-f]{12})\.([kdmvcx])(0|[1-9][0-9]{0,11})", re.ASCII)
@@ -62,7 +63,7 @@ class SegmentNames:
     Owner: the holder of LOCK may record and sweep; anyone else only reads and derives names.
     """
 
-    __slots__ = ("_recorded", "database_id", "directory", "nonce")
+    __slots__ = ("_line_count", "_recorded", "database_id", "directory", "nonce")
 
     def __init__(
         self, directory: str, nonce: str, database_id: bytes | None, recorded: Iterable[str] = ()
@@ -71,6 +72,8 @@ class SegmentNames:
         self.nonce = nonce
         self.database_id = database_id
         self._recorded = dict.fromkeys(recorded)
+        #: Names in the file, forgotten ones included.
+        self._line_count = len(self._recorded)
 
     @classmethod
     def read(cls, directory: str | os.PathLike[str]) -> SegmentNames | None:
@@ -152,6 +155,19 @@ class SegmentNames:
         finally:
             os.close(fd)
         self._recorded[name] = None
+        self._line_count += 1
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop names whose segments have been unlinked, so that the file does not grow for ever.
+
+        Raises: OSError from a rewrite: the names stay in the file, which does no harm.
+        Owner:  the holder of LOCK.
+        Cost:   none, mostly; one rewrite for every FORGOTTEN_LINES_MAX names.
+        """
+        for name in names:
+            self._recorded.pop(name, None)
+        if self._line_count - len(self._recorded) > FORGOTTEN_LINES_MAX:
+            self._rewrite()
 
     def sweep(self, keep: Collection[str] = ()) -> list[str]:
         """Unlink every recorded segment that is not in `keep`, and forget its name.
@@ -188,6 +204,7 @@ class SegmentNames:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
+        self._line_count = len(self._recorded)
 
 
 def parse_name(name: str, nonce: str) -> tuple[str, int] | None:

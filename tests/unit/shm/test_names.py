@@ -9,7 +9,13 @@ import pytest
 
 from ferrisdb.errors import UsageError
 from ferrisdb.limits import CLIENT_COUNT_MAX
-from ferrisdb.shm.names import NAME_BYTES_MAX, SegmentNames, large_number, parse_name
+from ferrisdb.shm.names import (
+    FORGOTTEN_LINES_MAX,
+    NAME_BYTES_MAX,
+    SegmentNames,
+    large_number,
+    parse_name,
+)
 from ferrisdb.shm.segment import Segment, unlink_segment
 
 
@@ -40,6 +46,18 @@ def test_sweep_removes_what_is_recorded_and_not_kept(names: SegmentNames) -> Non
     assert again.sweep() == [names.name("m", 2)]
     for segment in made:
         segment.close()
+
+
+def test_the_file_does_not_grow_with_names_that_are_gone(names: SegmentNames) -> None:
+    path = Path(names.directory) / "segments"
+    names.record(names.name("m", 1))
+    for epoch in range(2500):
+        names.record(names.name("v", epoch))
+        names.forget([names.name("v", epoch), names.name("v", 99999)])
+    again = SegmentNames.read(names.directory)
+    assert again is not None and names.name("m", 1) in again.recorded
+    assert names.recorded == (names.name("m", 1),)
+    assert len(path.read_bytes().split(b"\n")) <= FORGOTTEN_LINES_MAX + 4
 
 
 def test_copied_directory_draws_its_own_nonce_and_sweeps_nothing(

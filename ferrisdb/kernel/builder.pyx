@@ -183,12 +183,14 @@ cdef class TableBuilder:
         self._check_usable()
         if not source.all_versions:
             raise UsageError("a table is built from a source of all versions")
-        self.broken = True
-        if not source.valid:
-            source.seek_first()
-        with nogil:
-            added = self._drain(source, tombstones, expired_us, bytes_max)
-        self.broken = False
+        try:
+            if not source.valid:
+                source.seek_first()
+            with nogil:
+                added = self._drain(source, tombstones, expired_us, bytes_max)
+        except BaseException:
+            self.broken = True
+            raise
         self.exhausted = not source.valid
         return added
 

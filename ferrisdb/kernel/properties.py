@@ -25,6 +25,7 @@ UNBOUNDED = 1
 ELIDED = 2
 """Flag: sequences at or below `gc_floor` were left out, and read as 0."""
 
+_HEADER = struct.Struct("<8sHHIIIQQ16s8s")
 _FOOTER = struct.Struct("<QIIQIIQQHHI8s")
 _FIXED = struct.Struct("<22Q16sIIII")
 _COUNTERS = (
@@ -119,6 +120,35 @@ class Footer:
     properties_crc: int
     file_bytes: int
     file_number: int
+
+
+def check_header(header: bytes, footer: Footer, path: str, file_number: int | None) -> None:
+    """Check the first 64 bytes of a table against its footer, and the number asked for.
+
+    Raises: CorruptionError; FormatTooNewError, if the checksum is right and the version unknown.
+    """
+    if len(header) != HEADER_BYTES:
+        raise CorruptionError(path, 0, f"{HEADER_BYTES} bytes of header", len(header))
+    magic, version, flags, size, crc, first, _, number, _, reserved = _HEADER.unpack(header)
+    if magic != FILE_MAGIC:
+        raise CorruptionError(path, 0, f"magic {FILE_MAGIC!r}", magic)
+    right = crc32c(header[20:], crc32c(header[:16]))
+    if crc != right:
+        raise CorruptionError(path, 16, f"header checksum {right:#010x}", f"{crc:#010x}")
+    if version > VERSION:
+        raise FormatTooNewError(f"{path}: table format {version:#06x}: upgrade FerrisDB")
+    wanted = footer.file_number if file_number is None else file_number
+    for offset, expected, found in (
+        (8, VERSION, version),
+        (10, 0, flags),
+        (12, HEADER_BYTES, size),
+        (20, HEADER_BYTES, first),
+        (32, footer.file_number, number),
+        (32, wanted, number),
+        (56, bytes(8), reserved),
+    ):
+        if expected != found:
+            raise CorruptionError(path, offset, expected, found)
 
 
 def encode_properties(properties: TableProperties) -> bytes:

@@ -37,7 +37,9 @@ cdef class Table:
     cdef RangeTombstones tombstones
     cdef readonly str path
     cdef readonly object properties
+    # For several keys or tables in flight: prefetch each bucket, then each entry, then look up.
     cdef void prefetch(self, uint64_t key_hash) noexcept nogil
+    cdef void prefetch_entry(self, uint64_t key_hash) noexcept nogil
     # 1: a version at or below the snapshot, tombstones included; 0: none. Point entries only.
     cdef int lookup(self, const uint8_t *key, uint32_t key_bytes, uint64_t key_hash,
                     uint64_t snapshot_seq, Hit *out) except -1 nogil

@@ -39,8 +39,7 @@ from ferrisdb.kernel.tableformat cimport (
     bucket_match, fingerprint, key_head, overflow_bit, trailing_zeros)
 from ferrisdb.kernel.tombstones cimport RangeTombstones
 
-from ferrisdb.errors import (
-    ClosedError, CorruptionError, FormatTooNewError, StorageError, UsageError)
+from ferrisdb.errors import ClosedError, CorruptionError, StorageError, UsageError
 from ferrisdb.kernel import properties as layout
 
 cdef extern from "fcntl.h":
@@ -142,26 +141,7 @@ cdef class Table:
         return tail
 
     cdef _check_header(self, footer, file_number):
-        cdef bytes header = self._read_bytes(0, TABLE_HEADER_BYTES)
-        cdef const uint8_t *h = header
-        cdef uint32_t crc = crc32c(crc32c(0, h, 16), h + 20, TABLE_HEADER_BYTES - 20)
-        if header[:8] != layout.FILE_MAGIC:
-            raise CorruptionError(self.path, 0, f"magic {layout.FILE_MAGIC!r}", header[:8])
-        if load_u32(h + 16) != crc:
-            raise CorruptionError(self.path, 16, f"header checksum {crc:#010x}",
-                                  f"{load_u32(h + 16):#010x}")
-        if int.from_bytes(header[8:10], "little") > layout.VERSION:
-            raise FormatTooNewError(f"{self.path}: a newer table format: upgrade FerrisDB")
-        for at, right, name in ((8, layout.VERSION, "version"), (12, TABLE_HEADER_BYTES, "size"),
-                                (20, TABLE_HEADER_BYTES, "first entry"), (56, 0, "reserved"),
-                                (60, 0, "reserved")):
-            if load_u32(h + <int>at) != right:
-                raise CorruptionError(self.path, at, f"{name} {right}", load_u32(h + <int>at))
-        if footer.file_number != load_u64(h + 32):
-            raise CorruptionError(self.path, 32, f"file number {footer.file_number}",
-                                  load_u64(h + 32))
-        if file_number is not None and file_number != footer.file_number:
-            raise CorruptionError(self.path, 32, f"file number {file_number}", footer.file_number)
+        layout.check_header(self._read_bytes(0, TABLE_HEADER_BYTES), footer, self.path, file_number)
         self.file_number = footer.file_number
 
     cdef _take_properties(self, bytes tail, footer):
@@ -375,6 +355,24 @@ cdef class Table:
         if self.bucket_count:
             prefetch_line(self.base + self.hash_offset
                           + BUCKET_BYTES * ((key_hash >> 32) * self.bucket_count >> 32))
+
+    cdef void prefetch_entry(self, uint64_t key_hash) noexcept nogil:
+        """Prefetch the first two lines of the entry that a lookup will most likely compare."""
+        cdef uint64_t offset, page
+        cdef const uint8_t *b
+        cdef uint32_t matches
+        if self.bucket_count == 0:
+            return
+        offset = self.hash_offset + BUCKET_BYTES * ((key_hash >> 32) * self.bucket_count >> 32)
+        page = offset >> PAGE_SHIFT
+        if not load64_relaxed(&self.page_seen[page >> 6]) >> (page & 63) & 1:
+            return                          # the map must not be touched there yet
+        b = self.base + offset
+        matches = bucket_match(b, fingerprint(key_hash))
+        if matches:
+            offset = load_u32(b + 16 + 4 * trailing_zeros(matches))
+            prefetch_line(self.base + offset)
+            prefetch_line(self.base + offset + 64)
 
     cdef int lookup(self, const uint8_t *key, uint32_t key_bytes, uint64_t key_hash,
                     uint64_t snapshot_seq, Hit *out) except -1 nogil:

@@ -211,6 +211,18 @@ def test_building_from_a_merge_keeps_every_answer_above_the_floor(
     assert newest(kept, snapshot) == newest(versions, snapshot)
 
 
+def test_a_builder_whose_source_failed_is_dead(tmp_path: Path) -> None:
+    versions = [Version(b"k%04d" % i, i + 1, PUT, 0, b"v" * 900) for i in range(4000)]
+    stored = bytearray(build(versions)[0])
+    stored[3_000_000] ^= 1
+    table = write(tmp_path / "7.sst", bytes(stored))
+    builder = TableBuilder(ByteFile(), file_number=8, database_id=bytes(16), created_us=1)
+    with pytest.raises(CorruptionError):
+        builder.build_from(table.source(0, all_versions=True))
+    with pytest.raises(ClosedError):
+        builder.finish()
+
+
 def test_building_stops_between_keys_and_goes_on_in_the_next_table() -> None:
     versions = in_order(
         Version(b"%04d" % (i // 3), 1000 + i, PUT, 0, b"v" * 400) for i in range(300)

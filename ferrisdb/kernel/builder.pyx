@@ -436,7 +436,8 @@ cdef class TableBuilder:
         unbounded = bool(fragments) and not fragments[-1][1]
         points = self.entry_count > 0
         keys = [as_bytes(&self.first_key), as_bytes(&self.last_key)] if points else []
-        keys += [f[0] for f in fragments[:1]] + [f[1] for f in fragments[-1:]]
+        # An unbounded end is empty, which would sort first: its fragment's start stands for it.
+        keys += [f[0] for f in fragments[:1]] + [f[1] or f[0] for f in fragments[-1:]]
         seqs = [tombstones.oldest_seq, tombstones.newest_seq] if fragments else []
         seqs += [self.min_seq, self.max_seq] if points else []
         body = len(groups) + layout.FIXED_BYTES + len(min(keys)) + len(max(keys))

@@ -121,3 +121,9 @@ def test_the_file_gets_chunks_of_a_mebibyte() -> None:
 def test_the_same_entries_make_the_same_bytes() -> None:
     versions = [Version(b"%d" % i, 1, PUT, 0, b"v" * i) for i in range(100, 200)]
     assert build(versions) == build(versions)
+
+
+def test_an_unbounded_range_tombstone_does_not_lower_the_smallest_key() -> None:
+    _, properties = build([Version(b"m", 1, PUT, 0, b"")], [(b"p", b"", 2)])
+    assert (properties.smallest_key, properties.largest_key) == (b"m", b"p")
+    assert properties.unbounded

@@ -45,7 +45,7 @@ def open_scan(pin: Pin, first: bytes, last: bytes | None, **how: Any) -> Scan:
     """Return the merge of what a pin holds between two stored keys."""
     sources: list[Any] = [m.source(pin.seq) for m in pin.view.memtables]
     for table, ref in zip(pin.view.tables, pin.view.page.tables, strict=True):
-        if ref.largest >= first and (last is None or ref.smallest < last):
+        if (ref.unbounded or ref.largest >= first) and (last is None or ref.smallest < last):
             sources.append(table.source(pin.seq))
     return Scan(
         sources,

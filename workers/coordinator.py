@@ -29,7 +29,7 @@ from ferrisdb.errors import Error, StorageError, by_wire_code
 from ferrisdb.exit_codes import ExitCode
 from ferrisdb.format.edit import Outcome, TableMeta, VersionEdit
 from ferrisdb.format.filenames import DIR, FileKind
-from ferrisdb.format.wal import Opening
+from ferrisdb.format.wal import FIRST_RECORD_OFFSET, Opening
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.commit import CommitLoop, Reason
 from ferrisdb.kernel.memtable import Memtable, MemtableWriter
@@ -145,6 +145,7 @@ class Coordinator:
         self._sync_thread: threading.Thread | None = None
         self._sync_failed = False
         self._synced_at_ns = 0
+        self._next_tick_ns = 0
         self._recyclable: list[int] = []
         self._making: int | None = None
         create_database(fs, directory, clock, rng)
@@ -227,11 +228,13 @@ class Coordinator:
         self._frozen = [memtable for _, memtable in recovered.memtables[:-1]]
         self._active = recovered.memtables[-1][1]
         self._wal: OpenWal = recovered.wal
-        self.page.visible_seq = recovered.last_seq
-        self.page.ordered_seq = recovered.last_seq
         # C2: the new generation before its first commit; every snapshot of the old one is over.
         self.page.generation = self.generation
+        # The version before its sequence: the old memtables may hold a part of the last group, and
+        # who still reads them must not be shown up to its end.
         self._publish()
+        self.page.visible_seq = recovered.last_seq
+        self.page.ordered_seq = recovered.last_seq
         cpu_count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         self.loop = CommitLoop(
             self.page.segment.view,
@@ -307,11 +310,16 @@ class Coordinator:
     def run(self) -> ExitCode:
         """Serve until told to stop or no longer able to; returns the exit code."""
         while self._exit is None:
-            self.turn(self._clock.monotonic_ns() + TICK_NS)
+            self.turn(self._next_tick_ns)
         return self._exit
 
     def turn(self, deadline_ns: int) -> Reason:
         """Do what comes until the deadline, or until one reason has been dealt with."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._next_tick_ns:
+            # Also where groups that need a sync come one behind the other.
+            self._next_tick_ns = now_ns + TICK_NS
+            self._tick()
         if self.control_state.is_stalled:
             self._serve_stall()
             return Reason.TICK
@@ -345,7 +353,7 @@ class Coordinator:
                 self._ports.look()
                 self._take_answers()
             case Reason.TICK:
-                self._tick()
+                self._take_answers()
 
     def _write(self) -> None:
         try:
@@ -562,7 +570,8 @@ class Coordinator:
         self._active = Frozen(number, segment, MemtableWriter(segment.view, number, first_seq))
         # C4: named by the current version before any commit in it is visible.
         self._publish()
-        self._set_log(self._wal.append_offset)
+        # Not even the opening record is durable yet.
+        self._set_log(FIRST_RECORD_OFFSET)
 
     def _install(self, number: int, table: TableMeta | None) -> None:
         """Log that a memtable stands in a table now, and publish the version that says so."""
@@ -648,6 +657,9 @@ class Coordinator:
         Durable: nothing more than before; `stop` has synced.
         """
         self.page.retire()
+        layout.fence_full()
+        # An idle process may map the memtables for long: it keeps addresses and no memory.
+        self._publisher.retire_memtables(self._version.numbers(), self._ports.slots())
         self._ports.close()
         self._wal.file.close()
         self._manifest.close()

@@ -72,6 +72,7 @@ class Publisher:
                 max_seq=t.max_seq,
                 smallest=t.smallest,
                 largest=t.largest,
+                unbounded=t.unbounded,
             )
             for t in version.tables()
         )
@@ -115,6 +116,11 @@ class Publisher:
         layout.fence_full()
         return min(floor, Pins.collect(slots()).gc_floor(visible, 0))
 
+    def retire_memtables(self, table_numbers: Iterable[int], slots: Slots) -> None:
+        """Free every memtable that no pin holds; the epoch has been retired, nobody pins anew."""
+        self._retirement.publish(self._control.epoch + 1, (), table_numbers)
+        self.reclaim(Pins.collect(slots))
+
     def report(self, pins: Pins, now_ns: int) -> list[dict[str, object]]:
         """Return who pins what, for stats."""
         return [
@@ -138,6 +144,7 @@ class Publisher:
     def _remove_segment(self, name: str) -> None:
         segment = Segment.open(name, writable=True)
         unlink_segment(name)
+        self._names.forget([name])
         if segment is not None:
             with contextlib.suppress(StorageError):
                 segment.punch()

@@ -54,7 +54,7 @@ cdef class Attachment:
     cdef uint8_t slots_taken[256]
     cdef uint64_t *metrics
     cdef int enter(self) except -1
-    cdef int pin(self) except -1
+    cdef int pin(self, uint64_t *seq) except -1
     cdef uint8_t *reserve(self, uint64_t nbytes, int64_t deadline_ns) except NULL
     cdef uint64_t push(self, uint8_t *record, uint64_t nbytes, int durability, uint32_t ops_bytes, uint32_t count, int64_t deadline_ns, bint waited) except 0
     cdef void absorb(self) noexcept

@@ -7,8 +7,10 @@ read, so that one pin slot (the first) serves the plain reads of all threads; wh
 call (a snapshot, a scan) has a slot of its own.
 
 Invariants
-    A1  A read stores the epoch of its view in a slot, fences, and finds the epoch unchanged
-        before it touches a memtable or table; it clears the slot afterwards.
+    A1  A read stores the epoch of its view in a slot, fences, loads `visible_seq`, and finds the
+        epoch unchanged before it touches a memtable or table; it clears the slot afterwards. In
+        this order, because a sequence seen after the epoch may belong to a later version: to a
+        memtable that the view lacks, or to a recovery that completed what the view shows in part.
     A2  Nothing of the parent's segment is written in a forked child: `alive` is on a page that
         fork wipes, and is looked at first.
     A3  A request's ring space is reused only once its answer was seen, so that everything
@@ -21,6 +23,7 @@ Invariants
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -211,6 +214,8 @@ cdef class Attachment:
         memset(self.waiting, 0, sizeof(self.waiting))
         memset(self.slots_taken, 0, sizeof(self.slots_taken))
         self.slots_taken[0] = 1
+        store64_relaxed(self.slot + c.SLOT_SEQ, 0xFFFFFFFFFFFFFFFF)
+        self.view = None
         self.session += 1
         store32_release(self.segment + c.CLIENT_SLOTS_USED, 1)
         self.alive = <uint32_t *>&page[0]
@@ -292,12 +297,13 @@ cdef class Attachment:
             self.drain()
         return 0
 
-    cdef int pin(self) except -1:
+    cdef int pin(self, uint64_t *seq) except -1:
         """Pin the current version in the first slot (A1); the caller holds the GIL until unpin."""
         while True:
             if self.view is not None:
                 store64_relaxed(self.slot, self.view.epoch)
                 fence_full()
+                seq[0] = load64_acquire(self.control + c.CONTROL_VISIBLE_SEQ)
                 if (load64_acquire(self.control + c.CONTROL_EPOCH) == self.view.epoch
                         and not self.view.ranges_stale()):
                     return 0
@@ -316,9 +322,10 @@ cdef class Attachment:
         """Return the value at the latest sequence, or NULL's stand-in: None."""
         cdef Hit hit
         cdef object value = None
-        self.pin()
+        cdef uint64_t seq
+        self.pin(&seq)
         try:
-            if self.view.lookup(key, key_bytes, load64_acquire(self.control + c.CONTROL_VISIBLE_SEQ), &hit):
+            if self.view.lookup(key, key_bytes, seq, &hit):
                 if hit.expires_us == 0 or hit.expires_us > wall_us():
                     value = PyBytes_FromStringAndSize(<const char *>hit.value, hit.value_bytes)
         finally:
@@ -358,9 +365,8 @@ cdef class Attachment:
         for i in range(len(wanted)):
             self.stored(wanted[i])                  # raises before anything is pinned
         self.metrics[METRIC_GETS] += <uint64_t>len(wanted)
-        self.pin()
+        self.pin(&seq)
         try:
-            seq = load64_acquire(self.control + c.CONTROL_VISIBLE_SEQ)
             self._read_many(self.view, wanted, values, seq, 0)
         finally:
             store64_release(self.slot, 0)
@@ -439,6 +445,7 @@ cdef class Attachment:
             if monotonic_ns() > deadline_ns:
                 raise self._status_error(51, 0)
             self._sleep(self.done_no + 1, deadline_ns)
+            PyErr_CheckSignals()
             if self.alive[0] != 1:
                 raise ClosedError("this handle was closed by another thread")
         if pad:
@@ -496,12 +503,21 @@ cdef class Attachment:
                 if load64_acquire(completion) == request_no:
                     break
                 now = monotonic_ns()
-        while load64_acquire(completion) != request_no:
-            if self._sleep(request_no, deadline_ns) or self.session != session:
-                if self.session == session:
-                    self.waiting[index] = 2
-                raise CommitUnknownError("no answer within the time-out: the commit may still happen; "
-                                         "read the keys to learn the outcome")
+        try:
+            while load64_acquire(completion) != request_no:
+                if self._sleep(request_no, deadline_ns):
+                    raise CommitUnknownError("no answer within the time-out: the commit may still "
+                                             "happen; read the keys to learn the outcome")
+                PyErr_CheckSignals()
+                if self.session != session or self.alive[0] != 1:
+                    raise CommitUnknownError("the handle was closed by another thread before the "
+                                             "answer: read the keys to learn the outcome")
+        except BaseException as error:
+            if self.session == session and self.waiting[index] == 1:
+                self.waiting[index] = 2
+            if isinstance(error, UnavailableError):
+                raise CommitUnknownError(f"the commit was not answered: {error}") from error
+            raise
         now = monotonic_ns()
         self.wait_ns = (self.wait_ns * 7 + <uint64_t>(now - begin)) // 8
         self.wait_count += 1
@@ -692,6 +708,7 @@ cdef class Attachment:
             if self.done_no >= self.async_no:
                 self.async_no = 0
                 break
+            PyErr_CheckSignals()
             if self._sleep(self.async_no, deadline_ns):
                 raise UnavailableError("asynchronous writes were not answered within the time-out; "
                                        "they are still queued")

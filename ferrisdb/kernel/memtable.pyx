@@ -45,7 +45,7 @@ cdef enum:
     # and three roundings to 8.
     OP_OVERHEAD = 4 * 16 + 8 + 16 + 8 + 24
 
-cdef uint64_t MAGIC = 0x544D454D42444600    # b"\0FDBMEMT"
+cdef uint64_t MAGIC = 0x00544D454D424446    # b"FDBMEMT\0", little-endian
 
 
 cdef inline uint32_t _key_bytes(const uint8_t *node) noexcept nogil:

@@ -49,7 +49,8 @@ cdef class Attachment:
     cdef int async_status
     cdef uint64_t end_pos[256]
     cdef uint8_t waiting[256]       # 1: a thread waits for it; 2: it gave up
-    cdef uint64_t wait_ns           # running average of waits that ended
+    cdef int64_t spin_ns            # running average of the spins that saw their answer; 0: they don't
+    cdef uint32_t spins_in_vain
     cdef uint32_t wait_count
     cdef uint8_t slots_taken[256]
     cdef uint64_t *metrics
@@ -58,6 +59,7 @@ cdef class Attachment:
     cdef uint8_t *reserve(self, uint64_t nbytes, int64_t deadline_ns) except NULL
     cdef uint64_t push(self, uint8_t *record, uint64_t nbytes, int durability, uint32_t ops_bytes, uint32_t count, int64_t deadline_ns, bint waited) except 0
     cdef void absorb(self) noexcept
+    cdef void _spin(self, const uint8_t *completion, uint64_t request_no) noexcept
     cdef uint64_t wait(self, uint64_t request_no, int64_t deadline_ns) except 0
     cdef int _sleep(self, uint64_t request_no, int64_t deadline_ns) except -1
     cdef uint64_t put_one(self, uint8_t kind, object key, object value, uint64_t expires_us, int durability) except 0

@@ -483,26 +483,39 @@ cdef class Attachment:
             futex_wake(self.doorbell + c.DOORBELL_WORD, 1)
         return request_no
 
+    cdef void _spin(self, const uint8_t *completion, uint64_t request_no) noexcept:
+        """Look at the completion for a while: twice what spins that paid off took on average.
+
+        A spin in vain ends spinning; every sixteenth wait tries whether it would pay off again.
+        Held is the GIL: the time is less than what letting it go and taking it again may cost.
+        """
+        cdef int64_t begin = monotonic_ns(), now = begin
+        cdef int64_t end = begin + (self.spin_ns * 2 + 1000 if self.spin_ns else SPIN_NS)
+        cdef uint32_t i
+        end = min(end, begin + SPIN_NS)
+        while now < end:
+            for i in range(8):
+                if load64_acquire(completion) == request_no:
+                    now = monotonic_ns()
+                    self.spin_ns = (self.spin_ns * 7 + now - begin) // 8 if self.spin_ns else now - begin
+                    self.spins_in_vain = 0
+                    return
+                pause()
+            now = monotonic_ns()
+        self.spins_in_vain += 1
+        if self.spins_in_vain >= 4:
+            self.spin_ns = 0
+
     cdef uint64_t wait(self, uint64_t request_no, int64_t deadline_ns) except 0:
         """Wait for the answer; returns the commit's last sequence + 1, raises the answer's error."""
         cdef uint64_t index = request_no % c.COMPLETION_COUNT, seq
         cdef uint8_t *completion = self.segment + c.COMPLETIONS_OFFSET + index * c.COMPLETION_BYTES
-        cdef int64_t begin = monotonic_ns(), now = begin, end
-        cdef uint32_t i, status
+        cdef uint32_t status
         cdef uint64_t session = self.session
-        # Spin no longer than waits usually take, and only if a core is free for it; look again now
-        # and then, because waits get shorter too.
+        self.wait_count += 1
         if load32_relaxed(self.control + c.CONTROL_ACTIVE_CLIENTS) < self.cpu_count and (
-                self.wait_ns < SPIN_NS or self.wait_count & 31 == 0):
-            end = begin + SPIN_NS
-            while now < end:
-                for i in range(8):
-                    if load64_acquire(completion) == request_no:
-                        break
-                    pause()
-                if load64_acquire(completion) == request_no:
-                    break
-                now = monotonic_ns()
+                self.spin_ns or self.wait_count & 15 == 0):
+            self._spin(completion, request_no)
         try:
             while load64_acquire(completion) != request_no:
                 if self._sleep(request_no, deadline_ns):
@@ -518,9 +531,6 @@ cdef class Attachment:
             if isinstance(error, UnavailableError):
                 raise CommitUnknownError(f"the commit was not answered: {error}") from error
             raise
-        now = monotonic_ns()
-        self.wait_ns = (self.wait_ns * 7 + <uint64_t>(now - begin)) // 8
-        self.wait_count += 1
         self.absorb()
         status = load_u32(completion + c.COMPLETION_STATUS)
         seq = load_u64(completion + c.COMPLETION_SEQ)

@@ -2,7 +2,8 @@
 
 `Database` adds to the kernel's `Attachment` what is rare or convenient: attaching and finding the
 service again, opening versions, scans, snapshots, batches, and the mapping protocol. Reads and
-single writes run in the kernel without a Python frame.
+single writes run in the kernel without a Python frame. Long because it is the one face that
+people see: what does not belong to it (scans, snapshots, batches, figures) lies beside it.
 """
 
 from __future__ import annotations
@@ -515,7 +516,7 @@ class Database(Attachment, MutableMapping[bytes, bytes]):
     @overload
     def pop(self, key: bytes, default: T) -> bytes | T: ...
     def pop(self, key: bytes, default: Any = _MISSING) -> Any:
-        """Remove the key and return its value, atomically; without a default, KeyError if absent."""
+        """Remove the key and return its value, atomically; if absent, `default` or KeyError."""
 
         def remove(value: bytes | None, batch: BatchBuffer) -> bytes | None:
             if value is not None:
@@ -529,7 +530,7 @@ class Database(Attachment, MutableMapping[bytes, bytes]):
             raise KeyError(key)
         return default
 
-    def setdefault(self, key: bytes, default: bytes = b"") -> bytes:  # type: ignore[override]
+    def setdefault(self, key: bytes, default: bytes = b"") -> bytes:
         """Return the key's value; set it to `default` first if it is absent, atomically."""
 
         def fill(value: bytes | None, batch: BatchBuffer) -> bytes:

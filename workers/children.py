@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from ferrisdb.workers import compactor
 from ferrisdb.workers.messages import Answer, CompactorOptions, Request, Stop
@@ -24,6 +24,47 @@ class Died:
     """The compactor is gone; nothing more comes from it."""
 
 
+class Synced:
+    """The background sync of a WAL file ended."""
+
+    __slots__ = ("number", "upto")
+
+    def __init__(self, number: int, upto: int) -> None:
+        self.number = number
+        self.upto = upto
+
+
+Inbox = queue.SimpleQueue[Answer | Died | Synced]
+"""What the coordinator's other threads tell its main thread."""
+
+
+class CompactorPort(Protocol):
+    """A compactor, as the coordinator sees it (children.CompactorProcess)."""
+
+    def send(self, request: Request) -> None:
+        """Give it a request."""
+
+    def stop(self, timeout_s: float) -> None:
+        """Have it leave."""
+
+    def bury(self) -> int | None:
+        """Take leave of one that died."""
+
+
+class CompactorFactory(Protocol):
+    """Starts a compactor."""
+
+    def __call__(
+        self,
+        directory: str,
+        options: CompactorOptions,
+        generation: int,
+        inbox: Inbox,
+        ring: Callable[[], None],
+    ) -> CompactorPort:
+        """Start it; its answers go to the inbox, and `ring` is called behind each."""
+
+
 class CompactorProcess:
     """One compactor process and the thread that listens to it."""
 
@@ -32,7 +73,7 @@ class CompactorProcess:
         directory: str,
         options: CompactorOptions,
         generation: int,
-        inbox: queue.SimpleQueue[Answer | Died],
+        inbox: Inbox,
         ring: Callable[[], None],
     ) -> None:
         import multiprocess  # heavy, and needed only once the service is up

@@ -17,35 +17,29 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable
-from typing import Protocol
 
 from ferrisdb.engine import control as ctl
-from ferrisdb.engine.open import create_database, open_state
+from ferrisdb.engine.open import DatabaseState, create_database, open_state
 from ferrisdb.engine.recover import RecoveredLogs, recover_logs
 from ferrisdb.engine.retire import Pins
-from ferrisdb.engine.wal_files import OpenWal, WalOwner, activate
+from ferrisdb.engine.version import Version
 from ferrisdb.errors import Error, StorageError, by_wire_code
 from ferrisdb.exit_codes import ExitCode
-from ferrisdb.format.edit import Outcome, TableMeta, VersionEdit
-from ferrisdb.format.filenames import DIR, FileKind
-from ferrisdb.format.wal import FIRST_RECORD_OFFSET, Opening
+from ferrisdb.format.edit import TableMeta
+from ferrisdb.format.filenames import DIR
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.commit import CommitLoop, Reason
-from ferrisdb.kernel.memtable import Memtable, MemtableWriter
 from ferrisdb.options import Options
 from ferrisdb.seams import Clock, FileSystem, Rng
 from ferrisdb.shm.control import ControlPage
 from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.segment import Segment, unlink_segment
-from ferrisdb.shm.version_page import MemtableRef
-from ferrisdb.workers.children import Died
+from ferrisdb.workers.children import CompactorFactory, CompactorPort, Died, Inbox, Synced
+from ferrisdb.workers.memtables import MappedMemtable, Memtables
 from ferrisdb.workers.messages import (
-    Answer,
     CompactorOptions,
     Failed,
     Flushed,
-    FlushMemtable,
     Prepared,
     PrepareMemtable,
     Request,
@@ -59,60 +53,6 @@ TICK_NS = 100_000_000
 SYNC_BEHIND_BYTES = 8 << 20
 FLUSH_AT_STOP_BYTES = 8 << 20
 STOP_NS_MAX = 8_000_000_000
-MANIFEST_ROTATE_BYTES = 1 << 20
-
-
-class CompactorPort(Protocol):
-    """A compactor, as the coordinator sees it (children.CompactorProcess)."""
-
-    def send(self, request: Request) -> None:
-        """Give it a request."""
-
-    def stop(self, timeout_s: float) -> None:
-        """Have it leave."""
-
-    def bury(self) -> int | None:
-        """Take leave of one that died."""
-
-
-class CompactorFactory(Protocol):
-    """Starts a compactor."""
-
-    def __call__(
-        self,
-        directory: str,
-        options: CompactorOptions,
-        generation: int,
-        inbox: queue.SimpleQueue[Answer | Died],
-        ring: Callable[[], None],
-    ) -> CompactorPort:
-        """Start it; its answers go to the inbox, and `ring` is called behind each."""
-
-
-class Frozen:
-    """A memtable's segment and kernel handle."""
-
-    __slots__ = ("number", "segment", "table")
-
-    def __init__(self, number: int, segment: Segment, table: Memtable) -> None:
-        self.number = number
-        self.segment = segment
-        self.table = table
-
-    def apply_records(self, buffer: bytes, start: int, end: int) -> int:
-        """Replay, for recovery (engine.recover.ReplayTarget)."""
-        if not isinstance(self.table, MemtableWriter):
-            raise TypeError("only a writer takes records")
-        return int(self.table.apply_records(buffer, start, end))
-
-    def ref(self) -> MemtableRef:
-        """Return how a version page names it."""
-        return MemtableRef(self.number, self.segment.nbytes, self.table.first_seq)
-
-    def close(self) -> None:
-        """Unmap it."""
-        self.table.close()
-        self.segment.close()
 
 
 class Coordinator:
@@ -139,25 +79,21 @@ class Coordinator:
         self._fs, self._clock, self._rng = fs, clock, rng
         self._make_compactor = compactor
         self._background_sync = background_sync
-        self._inbox: queue.SimpleQueue[Answer | Died] = queue.SimpleQueue()
+        self._inbox: Inbox = queue.SimpleQueue()
         self._compactor: CompactorPort | None = None
         self._exit: ExitCode | None = None
         self._sync_thread: threading.Thread | None = None
         self._sync_failed = False
         self._synced_at_ns = 0
         self._next_tick_ns = 0
-        self._recyclable: list[int] = []
-        self._making: int | None = None
         create_database(fs, directory, clock, rng)
         state = open_state(fs, directory)
         for name in state.moved_aside:
             _log.warning("moved aside to %s/lost: %s", directory, name)
         self._database_id = state.database_id
-        self._version = state.version
         self._names = SegmentNames.load_or_create(directory, state.database_id)
         self._open_control()
-        recovered = self._recover(state)
-        self._start(recovered)
+        self._start(self._recover(state), state.version)
 
     # Starting
 
@@ -167,23 +103,23 @@ class Coordinator:
         self._doorbell_name, control_name = names.name("d", 0), names.name("k", 0)
         page = Segment.open(control_name, writable=True)
         bell = Segment.open(self._doorbell_name, writable=True)
-        self.control: ControlPage | None = None
+        control: ControlPage | None = None
         if page is not None and bell is not None:
             try:
                 found = ControlPage(page)
                 if found.database_id == self._database_id and not found.is_retired:
-                    self.control = found
+                    control = found
             except Error:
                 _log.warning("the control page of an earlier run is damaged: making a new one")
-        fresh = self.control is None
-        if fresh:
+        fresh = control is None
+        if control is None:
             names.sweep()
             names.record(control_name)
             names.record(self._doorbell_name)
             unlink_segment(control_name)
             unlink_segment(self._doorbell_name)
             bell = Segment.create(self._doorbell_name, layout.DOORBELL_BYTES)
-            self.control = ControlPage.format(
+            control = ControlPage.format(
                 Segment.create(control_name, layout.CONTROL_BYTES),
                 database_id=self._database_id,
                 memtable_bytes=nbytes,
@@ -191,8 +127,7 @@ class Coordinator:
             )
         assert bell is not None
         self._bell = bell
-        self.page = self.control
-        assert self.page is not None
+        self.page = control
         self.page.state = layout.STATE_STARTING
         self.page.memtable_bytes = nbytes
         self.page.batch_bytes_max = nbytes // 2
@@ -201,14 +136,12 @@ class Coordinator:
         keep = {control_name, self._doorbell_name}
         self._publisher.inherit([] if fresh else [n for n in names.recorded if n not in keep])
 
-    def _recover(self, state: object) -> RecoveredLogs[Frozen]:
+    def _recover(self, state: DatabaseState) -> RecoveredLogs[MappedMemtable]:
         nbytes = self.options.memtable_bytes
         recovered = recover_logs(
             self._fs,
-            state,  # type: ignore[arg-type]  # open_state's result, passed through
-            # Snapshots of an earlier generation are refused, so no judgement asks how far back a
-            # recovered memtable's history reaches.
-            make_memtable=lambda number: self._new_memtable(number, 1),
+            state,
+            make_memtable=lambda number: MappedMemtable.create(self._names, number, nbytes),
             wal_bytes=nbytes + nbytes // 4,
             clock=self._clock,
             rng=self._rng,
@@ -220,19 +153,24 @@ class Coordinator:
             )
         return recovered
 
-    def _start(self, recovered: RecoveredLogs[Frozen]) -> None:
+    def _start(self, recovered: RecoveredLogs[MappedMemtable], version: Version) -> None:
         self.generation = recovered.generation
-        self._manifest = recovered.manifest
-        self._owner = WalOwner(self._database_id, self.generation)
-        self._next_file_number = recovered.next_file_number
-        self._frozen = [memtable for _, memtable in recovered.memtables[:-1]]
-        self._active = recovered.memtables[-1][1]
-        self._wal: OpenWal = recovered.wal
+        self._memtables = Memtables(
+            self._dir,
+            recovered,
+            fs=self._fs,
+            clock=self._clock,
+            names=self._names,
+            publisher=self._publisher,
+            memtable_bytes=self.options.memtable_bytes,
+            database_id=self._database_id,
+            version=version,
+        )
         # C2: the new generation before its first commit; every snapshot of the old one is over.
         self.page.generation = self.generation
         # The version before its sequence: the old memtables may hold a part of the last group, and
         # who still reads them must not be shown up to its end.
-        self._publish()
+        self._memtables.publish()
         self.page.visible_seq = recovered.last_seq
         self.page.ordered_seq = recovered.last_seq
         cpu_count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
@@ -244,50 +182,23 @@ class Coordinator:
             last_time_us=recovered.last_time_us,
             cpu_count=cpu_count,
         )
-        self._set_log(self._wal.append_offset)
+        self._memtables.serve(self.loop, loop_writes=self._background_sync)
         self._ports = Ports(
             self._dir.path, self._names, self.loop, self.generation, recovered.outcomes
         )
+        idle_exit_s = self.options.idle_exit_s
         self.control_state = ctl.Control(
             frozen_count_max=self.options.frozen_memtable_count_max,
-            idle_exit_ns=None
-            if self.options.idle_exit_s is None
-            else int(self.options.idle_exit_s * 1e9),
+            idle_exit_ns=None if idle_exit_s is None else int(idle_exit_s * 1e9),
         )
         self.page.state = layout.STATE_RUNNING
         self._ports.look()
+        memtables = self._memtables
         self._handle(
             ctl.Started(
-                self._clock.monotonic_ns(),
-                tuple(m.number for m in self._frozen),
-                self._active.number,
+                self._clock.monotonic_ns(), memtables.frozen_numbers, memtables.active_number
             )
         )
-
-    def _new_memtable(self, number: int, first_seq: int) -> Frozen:
-        name = self._names.name("m", number)
-        self._names.record(name)
-        unlink_segment(name)
-        segment = Segment.create(name, self.options.memtable_bytes)
-        return Frozen(number, segment, MemtableWriter(segment.view, number, first_seq))
-
-    def _set_log(self, synced_to: int) -> None:
-        fd = self._wal.file.fileno() if self._background_sync else -1
-        writer = self._active.table
-        assert isinstance(writer, MemtableWriter)
-        self.loop.set_log(
-            writer,
-            fd,
-            salt=self._wal.salt,
-            offset=self._wal.append_offset,
-            synced_to=synced_to,
-            capacity=self._wal.capacity,
-            history=[m.table for m in self._frozen],
-        )
-
-    def _publish(self) -> None:
-        newest_first = [self._active, *reversed(self._frozen)]
-        self._publisher.publish([m.ref() for m in newest_first], self._version)
 
     # Running
 
@@ -357,7 +268,7 @@ class Coordinator:
 
     def _write(self) -> None:
         try:
-            self._wal.file.pwrite(self.loop.group_view(), self.loop.wal_offset)
+            self._memtables.wal.file.pwrite(self.loop.group_view(), self.loop.wal_offset)
         except StorageError as error:
             self._poison(error)
             return
@@ -366,7 +277,7 @@ class Coordinator:
 
     def _sync(self) -> None:
         try:
-            self._wal.file.datasync()
+            self._memtables.wal.file.datasync()
         except StorageError as error:
             self._poison(error)
             return
@@ -411,7 +322,7 @@ class Coordinator:
 
     def _sync_behind(self, now_ns: int) -> None:
         """Make "os" data durable behind the commits, in a thread of its own."""
-        loop, wal = self.loop, self._wal
+        loop, wal = self.loop, self._memtables.wal
         if self._sync_failed:
             self._poison(StorageError(5, "a background sync of the WAL failed"))
             return
@@ -429,7 +340,7 @@ class Coordinator:
             except StorageError:
                 self._sync_failed = True
                 return
-            self._inbox.put(_Synced(wal.number, upto))
+            self._inbox.put(Synced(wal.number, upto))
 
         self._sync_thread = threading.Thread(target=sync, name="wal-sync", daemon=True)
         self._sync_thread.start()
@@ -441,11 +352,11 @@ class Coordinator:
             answer = self._inbox.get()
             now_ns = self._clock.monotonic_ns()
             match answer:
-                case _Synced():
-                    if answer.number == self._wal.number:
+                case Synced():
+                    if answer.number == self._memtables.wal.number:
                         self.loop.set_synced(answer.upto)
                 case Prepared():
-                    self._making = None
+                    self._memtables.prepared()
                     self._handle(ctl.Prepared(now_ns, answer.number))
                 case Flushed():
                     self._install(answer.number, answer.table)
@@ -479,7 +390,7 @@ class Coordinator:
                 case ctl.StartCompactor():
                     self._start_compactor()
                 case ctl.Prepare():
-                    self._prepare()
+                    self._send(self._memtables.preparation())
                 case ctl.Flush():
                     self._flush(action.number)
                 case ctl.Rotate():
@@ -503,123 +414,23 @@ class Coordinator:
         assert self._compactor is not None
         self._compactor.send(request)
 
-    def _new_file_number(self) -> int:
-        number = self._next_file_number
-        self._next_file_number += 1
-        return number
-
-    def _prepare(self) -> None:
-        nbytes = self.options.memtable_bytes
-        # A number is asked for until it succeeds: a file half made is overwritten by the next try.
-        if self._making is None:
-            self._making = self._new_file_number()
-            self._names.record(self._names.name("m", self._making))
-        recycle = 0
-        while self._recyclable and not recycle:
-            candidate = self._recyclable.pop()
-            path = self._dir.file(FileKind.WAL, candidate)
-            if self._fs.exists(path) and self._fs.size(path) == nbytes + nbytes // 4:
-                recycle = candidate
-        self._send(
-            PrepareMemtable(
-                number=self._making,
-                segment_bytes=nbytes,
-                wal_bytes=nbytes + nbytes // 4,
-                base_seq=self.loop.visible_seq,
-                recycle_number=recycle,
-            )
-        )
-
     def _flush(self, number: int) -> None:
         floor = self._publisher.floor(self._ports.slots)
-        self._send(FlushMemtable(number, self._new_file_number(), floor))
+        self._send(self._memtables.flush_of(number, floor))
 
     def _rotate(self, number: int) -> None:
-        """Freeze the active memtable and go on with the prepared one."""
-        self.loop.link_all()
         if self._sync_thread is not None:
             self._sync_thread.join()
         try:
-            # L2 of engine/wal_files.py: synced before its successor takes a record.
-            self._wal.file.datasync()
+            self._memtables.rotate(number)
         except StorageError as error:
             self._poison(error)
-            return
-        predecessor = (self._wal.number, self.loop.wal_offset)
-        self._wal.file.close()
-        first_seq = self.loop.visible_seq + 1
-        try:
-            segment = Segment.open(
-                self._names.name("m", number),
-                writable=True,
-                bytes_expected=self.options.memtable_bytes,
-            )
-            if segment is None:
-                raise StorageError(2, f"the prepared memtable {number} is gone")
-            self._wal = activate(
-                self._fs,
-                self._dir,
-                number=number,
-                owner=self._owner,
-                opening=Opening(first_seq, self.loop.last_time_us, *predecessor),
-            )
-        except StorageError as error:
-            self._poison(error)
-            return
-        self._frozen.append(self._active)
-        self._active = Frozen(number, segment, MemtableWriter(segment.view, number, first_seq))
-        # C4: named by the current version before any commit in it is visible.
-        self._publish()
-        # Not even the opening record is durable yet.
-        self._set_log(FIRST_RECORD_OFFSET)
 
     def _install(self, number: int, table: TableMeta | None) -> None:
-        """Log that a memtable stands in a table now, and publish the version that says so."""
-        flushed = next(m for m in self._frozen if m.number == number)
-        rest = [m for m in self._frozen if m is not flushed]
-        log_number = rest[0].number if rest else self._active.number
-        edit = VersionEdit(
-            next_file_number=self._next_file_number,
-            last_seq=self.loop.visible_seq,
-            log_number=log_number,
-            added=() if table is None else (table,),
-            outcomes=tuple(Outcome(*row) for row in self.loop.outcomes()),
-        )
         try:
-            self._version = self._log_edit(edit)
+            self._memtables.install(number, table)
         except StorageError as error:
             self._poison(error)
-            return
-        self._frozen = rest
-        self._publish()
-        self.loop.set_history([m.table for m in rest])
-        flushed.close()
-        self._recyclable.append(number)
-        # At most one is worth keeping: the next preparation takes it.
-        for old in self._recyclable[:-1]:
-            self._fs.unlink(self._dir.file(FileKind.WAL, old))
-        del self._recyclable[:-1]
-
-    def _log_edit(self, edit: VersionEdit) -> object:
-        version = self._version.apply(edit)
-        if self._manifest.size() > MANIFEST_ROTATE_BYTES:
-            self._rotate_manifest(edit, version.as_edit())
-        else:
-            self._manifest.append(edit)
-        return version
-
-    def _rotate_manifest(self, edit: VersionEdit, tables: tuple[TableMeta, ...]) -> None:
-        number = self._new_file_number()
-        snapshot = VersionEdit(
-            database_id=self._database_id,
-            next_file_number=self._next_file_number,
-            last_seq=edit.last_seq,
-            log_number=edit.log_number,
-            generation=self.generation,
-            added=tables,
-            outcomes=edit.outcomes,
-        )
-        self._manifest.rotate(number=number, snapshot=snapshot, clock=self._clock)
 
     # Stopping
 
@@ -634,18 +445,19 @@ class Coordinator:
         self.page.state = layout.STATE_STOPPED
         if self._sync_thread is not None:
             self._sync_thread.join()
-        if clean and not self._wal.file.poisoned:
-            self._wal.file.datasync()
+        if clean and not self._memtables.wal.file.poisoned:
+            self._memtables.wal.file.datasync()
         self.close()
 
     def _settle(self, deadline_ns: int) -> None:
         # Requests that are in the rings now; later ones wait for the next service.
         while self.loop.has_requests() and self._clock.monotonic_ns() < deadline_ns:
             self._exit_aware_turn(deadline_ns)
+        memtables = self._memtables
         long_log = self.loop.wal_offset >= FLUSH_AT_STOP_BYTES
-        if long_log and self.control_state.prepared is not None and not self._frozen:
+        if long_log and self.control_state.prepared is not None and not memtables.frozen_numbers:
             self._handle(ctl.LogFull(self._clock.monotonic_ns()))
-            while self._frozen and self._clock.monotonic_ns() < deadline_ns:
+            while memtables.frozen_numbers and self._clock.monotonic_ns() < deadline_ns:
                 self._exit_aware_turn(deadline_ns)
 
     def _exit_aware_turn(self, deadline_ns: int) -> None:
@@ -659,29 +471,15 @@ class Coordinator:
         self.page.retire()
         layout.fence_full()
         # An idle process may map the memtables for long: it keeps addresses and no memory.
-        self._publisher.retire_memtables(self._version.numbers(), self._ports.slots())
+        self._publisher.retire_memtables(self._memtables.table_numbers(), self._ports.slots())
         self._ports.close()
-        self._wal.file.close()
-        self._manifest.close()
+        self._memtables.close_files()
         self._names.sweep()
         self.abandon()
 
     def abandon(self) -> None:
         """Unmap everything and leave the names, as a process that is killed does."""
         del self.loop
-        self._active.close()
-        for memtable in self._frozen:
-            memtable.close()
-        self._frozen = []
+        self._memtables.unmap()
         self.page.close()
         self._bell.close()
-
-
-class _Synced:
-    """The background sync of a WAL file ended."""
-
-    __slots__ = ("number", "upto")
-
-    def __init__(self, number: int, upto: int) -> None:
-        self.number = number
-        self.upto = upto

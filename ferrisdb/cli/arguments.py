@@ -56,7 +56,7 @@ def service(command: _Command) -> _Command:
 def open_database(directory: str, no_start: bool, timeout: float) -> Database:
     """Attach to a directory's service; the caller closes the handle."""
     # Imported here: help and usage errors must not pay for NumPy and the kernel.
-    from ferrisdb.database import open as attach
+    from ferrisdb.database import open_database as attach
 
     return attach(directory, start=not no_start, timeout=timeout)
 

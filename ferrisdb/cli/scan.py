@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
@@ -51,7 +52,7 @@ def scan(
     """
     if prefix is not None and (first is not None or end is not None):
         raise click.UsageError("--prefix is a range of its own: leave --start and --end out")
-    bounds = {
+    bounds: dict[str, Any] = {
         name: arguments.to_bytes(bound, escape)
         for name, bound in (("start", first), ("end", end), ("prefix", prefix))
         if bound is not None

@@ -47,6 +47,12 @@ BANNED_CALLS = {
 ALLOWED = {
     "ferrisdb/seams.py": ({"*"}, "it is the door"),
     "ferrisdb/cli/app.py": ({"os.open"}, "points a broken standard output at /dev/null"),
+    "ferrisdb/database.py": ({"time.*", "random.*", "os.urandom"}, "waits; nothing durable"),
+    "ferrisdb/service.py": ({"time.*", "os.open", "open"}, "waits for a service, reads its log"),
+    "ferrisdb/statistics.py": ({"time.*"}, "shows how old a pin is"),
+    "ferrisdb/workers/children.py": ({"threading.Thread"}, "listens to a child"),
+    "ferrisdb/workers/coordinator.py": ({"threading.Thread"}, "syncs behind the commits"),
+    "ferrisdb/workers/publisher.py": ({"os.open"}, "punches a table that is unlinked"),
     "ferrisdb/shm/": ({"os.open", "open", "os.urandom"}, "segments and locks are not durable"),
 }
 
@@ -172,4 +178,5 @@ def banned_uses(path: Path) -> set[str]:
 def allowed(file: str, name: str) -> bool:
     """Tell whether a file may use a banned name all the same."""
     names = [names for prefix, (names, _) in ALLOWED.items() if file.startswith(prefix)]
-    return any("*" in group or name in group for group in names)
+    whole = f"{name.split('.', maxsplit=1)[0]}.*"
+    return any(not group.isdisjoint({"*", name, whole}) for group in names)

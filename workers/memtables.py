@@ -1,0 +1,280 @@
+"""Keep the memtables of a running service, each with its WAL file, and what the MANIFEST says.
+
+One memtable is active: the commit loop adds to it and to the WAL file of the same number. The
+others are frozen and wait for their flush, oldest first. Rotation and installation move the
+borders; each ends with the publication of a version.
+
+Every StorageError that leaves a method here means that the log can't be relied on any more: the
+coordinator stops and recovers.
+
+Owner: the coordinator's main thread.
+"""
+
+from __future__ import annotations
+
+from ferrisdb.engine.recover import RecoveredLogs
+from ferrisdb.engine.version import Version
+from ferrisdb.engine.wal_files import OpenWal, WalOwner, activate
+from ferrisdb.errors import StorageError
+from ferrisdb.format.edit import Outcome, TableMeta, VersionEdit
+from ferrisdb.format.filenames import DIR, FileKind
+from ferrisdb.format.wal import FIRST_RECORD_OFFSET, Opening
+from ferrisdb.kernel.commit import CommitLoop
+from ferrisdb.kernel.memtable import Memtable, MemtableWriter
+from ferrisdb.seams import Clock, FileSystem
+from ferrisdb.shm.names import SegmentNames
+from ferrisdb.shm.segment import Segment, unlink_segment
+from ferrisdb.shm.version_page import MemtableRef
+from ferrisdb.workers.messages import FlushMemtable, PrepareMemtable
+from ferrisdb.workers.publisher import Publisher
+
+MANIFEST_ROTATE_BYTES = 1 << 20
+
+
+class MappedMemtable:
+    """A memtable's segment and kernel handle."""
+
+    __slots__ = ("number", "segment", "table")
+
+    def __init__(self, number: int, segment: Segment, table: Memtable) -> None:
+        self.number = number
+        self.segment = segment
+        self.table = table
+
+    @classmethod
+    def create(cls, names: SegmentNames, number: int, nbytes: int) -> MappedMemtable:
+        """Make an empty one for recovery.
+
+        Raises: SharedMemoryFullError, StorageError: there is none.
+        """
+        name = names.name("m", number)
+        names.record(name)
+        unlink_segment(name)
+        segment = Segment.create(name, nbytes)
+        # Snapshots of an earlier generation are refused, so no judgement asks how far back a
+        # recovered memtable's history reaches.
+        return cls(number, segment, MemtableWriter(segment.view, number, 1))
+
+    def apply_records(self, buffer: bytes, start: int, end: int) -> int:
+        """Replay, for recovery (engine.recover.ReplayTarget)."""
+        if not isinstance(self.table, MemtableWriter):
+            raise TypeError("only a writer takes records")
+        return self.table.apply_records(buffer, start, end)
+
+    def ref(self) -> MemtableRef:
+        """Return how a version page names it."""
+        return MemtableRef(self.number, self.segment.nbytes, self.table.first_seq)
+
+    def close(self) -> None:
+        """Unmap it."""
+        self.table.close()
+        self.segment.close()
+
+
+class Memtables:
+    """The active memtable, the frozen ones, their WAL files and the MANIFEST."""
+
+    def __init__(
+        self,
+        directory: DIR,
+        recovered: RecoveredLogs[MappedMemtable],
+        *,
+        fs: FileSystem,
+        clock: Clock,
+        names: SegmentNames,
+        publisher: Publisher,
+        memtable_bytes: int,
+        database_id: bytes,
+        version: Version,
+    ) -> None:
+        """Take over what recovery has made; `publish` and `serve` come next."""
+        self._dir = directory
+        self._fs, self._clock, self._names = fs, clock, names
+        self._publisher = publisher
+        self._memtable_bytes = memtable_bytes
+        self._wal_bytes = memtable_bytes + memtable_bytes // 4
+        self._database_id = database_id
+        self._owner = WalOwner(database_id, recovered.generation)
+        self._manifest = recovered.manifest
+        self._version = version
+        self._next_file_number = recovered.next_file_number
+        self._frozen = [memtable for _, memtable in recovered.memtables[:-1]]
+        self._active = recovered.memtables[-1][1]
+        self._recyclable: list[int] = []
+        self._making: int | None = None
+        #: The file that takes records.
+        self.wal: OpenWal = recovered.wal
+
+    @property
+    def active_number(self) -> int:
+        """Number of the memtable that takes writes."""
+        return self._active.number
+
+    @property
+    def frozen_numbers(self) -> tuple[int, ...]:
+        """Numbers of those that wait for their flush, oldest first."""
+        return tuple(memtable.number for memtable in self._frozen)
+
+    def publish(self) -> None:
+        """Publish memtables and tables as they are now.
+
+        Raises: SharedMemoryFullError, StorageError: the former version stays.
+        """
+        newest_first = [self._active, *reversed(self._frozen)]
+        self._publisher.publish([m.ref() for m in newest_first], self._version)
+
+    def table_numbers(self) -> frozenset[int]:
+        """Return the file numbers of the current version's tables."""
+        return self._version.numbers()
+
+    def serve(self, loop: CommitLoop, *, loop_writes: bool) -> None:
+        """Have the loop append to the active memtable and its WAL file, which recovery has synced.
+
+        Shape:  loop_writes, whether it writes the file itself or leaves that to its caller.
+        """
+        self._loop, self._loop_writes = loop, loop_writes
+        self._set_log(self.wal.append_offset)
+
+    def _set_log(self, synced_to: int) -> None:
+        writer = self._active.table
+        assert isinstance(writer, MemtableWriter)
+        self._loop.set_log(
+            writer,
+            self.wal.file.fileno() if self._loop_writes else -1,
+            salt=self.wal.salt,
+            offset=self.wal.append_offset,
+            synced_to=synced_to,
+            capacity=self.wal.capacity,
+            history=[m.table for m in self._frozen],
+        )
+
+    # For the compactor
+
+    def preparation(self) -> PrepareMemtable:
+        """Return the request for the next memtable and its WAL file.
+
+        A number is asked for until it succeeds: a file half made is overwritten by the next try.
+        """
+        if self._making is None:
+            self._making = self._new_file_number()
+            self._names.record(self._names.name("m", self._making))
+        recycle = 0
+        while self._recyclable and not recycle:
+            candidate = self._recyclable.pop()
+            path = self._dir.file(FileKind.WAL, candidate)
+            if self._fs.exists(path) and self._fs.size(path) == self._wal_bytes:
+                recycle = candidate
+        return PrepareMemtable(
+            number=self._making,
+            segment_bytes=self._memtable_bytes,
+            wal_bytes=self._wal_bytes,
+            base_seq=self._loop.visible_seq,
+            recycle_number=recycle,
+        )
+
+    def prepared(self) -> None:
+        """Note that the preparation succeeded."""
+        self._making = None
+
+    def flush_of(self, number: int, gc_floor: int) -> FlushMemtable:
+        """Return the request to flush a frozen memtable."""
+        return FlushMemtable(number, self._new_file_number(), gc_floor)
+
+    def _new_file_number(self) -> int:
+        number = self._next_file_number
+        self._next_file_number += 1
+        return number
+
+    # What moves the borders
+
+    def rotate(self, number: int) -> None:
+        """Freeze the active memtable and go on with the prepared one.
+
+        Raises: StorageError. No background sync of the WAL file may be under way.
+        """
+        self._loop.link_all()
+        # L2 of engine/wal_files.py: synced before its successor takes a record.
+        self.wal.file.datasync()
+        predecessor = (self.wal.number, self._loop.wal_offset)
+        self.wal.file.close()
+        first_seq = self._loop.visible_seq + 1
+        segment = Segment.open(
+            self._names.name("m", number), writable=True, bytes_expected=self._memtable_bytes
+        )
+        if segment is None:
+            raise StorageError(2, f"the prepared memtable {number} is gone")
+        self.wal = activate(
+            self._fs,
+            self._dir,
+            number=number,
+            owner=self._owner,
+            opening=Opening(first_seq, self._loop.last_time_us, *predecessor),
+        )
+        self._frozen.append(self._active)
+        self._active = MappedMemtable(
+            number, segment, MemtableWriter(segment.view, number, first_seq)
+        )
+        # C4: named by the current version before any commit in it is visible.
+        self.publish()
+        # Not even the opening record is durable yet.
+        self._set_log(FIRST_RECORD_OFFSET)
+
+    def install(self, number: int, table: TableMeta | None) -> None:
+        """Log that a memtable stands in a table now, and publish the version that says so.
+
+        Raises: StorageError.
+        """
+        flushed = next(m for m in self._frozen if m.number == number)
+        rest = [m for m in self._frozen if m is not flushed]
+        edit = VersionEdit(
+            next_file_number=self._next_file_number,
+            last_seq=self._loop.visible_seq,
+            log_number=rest[0].number if rest else self._active.number,
+            added=() if table is None else (table,),
+            outcomes=tuple(Outcome(*row) for row in self._loop.outcomes()),
+        )
+        self._version = self._log_edit(edit)
+        self._frozen = rest
+        self.publish()
+        self._loop.set_history([m.table for m in rest])
+        flushed.close()
+        self._recyclable.append(number)
+        # At most one is worth keeping: the next preparation takes it.
+        for old in self._recyclable[:-1]:
+            self._fs.unlink(self._dir.file(FileKind.WAL, old))
+        del self._recyclable[:-1]
+
+    def _log_edit(self, edit: VersionEdit) -> Version:
+        version = self._version.apply(edit)
+        if self._manifest.size() > MANIFEST_ROTATE_BYTES:
+            self._rotate_manifest(edit, version.as_edit())
+        else:
+            self._manifest.append(edit)
+        return version
+
+    def _rotate_manifest(self, edit: VersionEdit, tables: tuple[TableMeta, ...]) -> None:
+        number = self._new_file_number()
+        snapshot = VersionEdit(
+            database_id=self._database_id,
+            next_file_number=self._next_file_number,
+            last_seq=edit.last_seq,
+            log_number=edit.log_number,
+            generation=self._owner.generation,
+            added=tables,
+            outcomes=edit.outcomes,
+        )
+        self._manifest.rotate(number=number, snapshot=snapshot, clock=self._clock)
+
+    # Leaving
+
+    def close_files(self) -> None:
+        """Close WAL file and MANIFEST; durable: nothing more than before."""
+        self.wal.file.close()
+        self._manifest.close()
+
+    def unmap(self) -> None:
+        """Unmap every memtable and leave the names."""
+        del self._loop
+        for memtable in [self._active, *self._frozen]:
+            memtable.close()
+        self._frozen = []

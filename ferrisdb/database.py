@@ -596,6 +596,10 @@ class Database(Attachment, MutableMapping[bytes, bytes]):
             time.sleep(random.random() * wait_s)
             wait_s = min(wait_s * 2, 0.05)
 
+    def check_service(self, deadline_ns: int) -> None:
+        """Find out whether the service lives; find or start one if it doesn't."""
+        self._check_service(deadline_ns)
+
     def enter_call(self) -> None:
         """Raise what any call raises on a closed handle; attach again in a forked child."""
         if not self._is_alive():

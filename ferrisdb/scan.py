@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ from ferrisdb.keys import prefix_end
 from ferrisdb.limits import KEY_BYTES_MAX
 
 if TYPE_CHECKING:
-    from ferrisdb.kernel.client import Attachment
+    from ferrisdb.database import Database
 
+_ORDER_NS = 20_000_000
 _ROWS_FIRST = 64
 _ROWS_MAX = 1024
 
@@ -58,21 +60,29 @@ def open_scan(pin: Pin, first: bytes, last: bytes | None, **how: Any) -> Scan:
     )
 
 
-def order(pin: Pin, timeout_ns: int) -> None:
-    """Wait until the memtables are in order up to the pin's sequence.
+def ordered_pin(owner: Database, take_pin: Callable[[], Pin], *, anew: bool) -> Pin:
+    """Return a pin to whose sequence the memtables are in order.
 
-    Raises: UnavailableError at the time-out; SnapshotTooOldError if the service restarts.
+    The order comes microseconds behind a commit, unless the coordinator died in between: then
+    this finds or starts the next one.
+    Shape:  anew, whether `take_pin` makes a new pin at each call, which may be dropped for one of
+            the next coordinator.
+    Raises: UnavailableError at the time-out; SnapshotTooOldError, not anew, if it restarts.
     """
-    waited_ns = 0
-    while not pin.wait_ordered(20_000_000):
-        pin.verify()
-        waited_ns += 20_000_000
-        if waited_ns > timeout_ns:
+    deadline_ns = time.monotonic_ns() + owner.timeout_ns
+    while True:
+        pin = take_pin()
+        if pin.wait_ordered(_ORDER_NS):
+            return pin
+        if anew:
+            pin.release()
+        owner.check_service(deadline_ns)
+        if time.monotonic_ns() > deadline_ns:
             raise UnavailableError("the service died between a commit and its order: try again")
 
 
 def scan_rows(
-    owner: Attachment,
+    owner: Database,
     take_pin: Callable[[], Pin],
     *,
     start: bytes | None,
@@ -89,9 +99,8 @@ def scan_rows(
         raise UsageError(f"limit is a number of rows, 0 or more, not {limit!r}")
     if limit == 0 or (last is not None and first >= last):
         return iter(())
-    pin = take_pin()
+    pin = ordered_pin(owner, take_pin, anew=release)
     try:
-        order(pin, owner.timeout_ns)
         scan = open_scan(
             pin,
             first,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ferrisdb.errors import ClosedError
 from ferrisdb.kernel.client import Pin
-from ferrisdb.scan import bounds, open_scan, order, scan_rows
+from ferrisdb.scan import bounds, open_scan, ordered_pin, scan_rows
 from ferrisdb.shm.version_page import VersionPage
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ class Snapshot:
 
     def __len__(self) -> int:
         """Count the keys: O(n)."""
-        pin = self._live()
-        order(pin, self._db.timeout_ns)
+        pin = ordered_pin(self._db, self._live, anew=False)
         prefix = self._db.prefix
         first, last = bounds(prefix, None, None, None)
         how = {"reverse": False, "limit": None, "keys_only": True}

@@ -91,6 +91,11 @@ class DirectoryLock:
         """Whether this object holds the lock."""
         return self._fd >= 0
 
+    @property
+    def is_named(self) -> bool:
+        """Whether the path still leads to the file that we hold: the directory is in its place."""
+        return self._fd >= 0 and _is_named(self._fd, self.path)
+
     def release(self) -> None:
         """Let the directory go; idempotent. The file stays: removing it would breach L1."""
         if self._fd >= 0:

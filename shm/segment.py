@@ -97,6 +97,8 @@ class Segment:
             if status.st_uid != os.geteuid():
                 raise AccessError(errno.EACCES, f"segment {name} belongs to uid {status.st_uid}")
             nbytes = status.st_size
+            if nbytes == 0:
+                return None  # named, and not allocated yet: its maker is at it, or died there
             if not 0 < nbytes <= SEGMENT_BYTES_MAX or bytes_expected not in (None, nbytes):
                 wanted = "some" if bytes_expected is None else bytes_expected
                 raise ProtocolError(f"segment {name} has {nbytes} bytes, expected {wanted}")

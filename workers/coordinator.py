@@ -68,6 +68,7 @@ class Coordinator:
         rng: Rng,
         compactor: CompactorFactory,
         background_sync: bool = True,
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> None:
         """Recover the database and publish it; the caller holds LOCK.
 
@@ -79,6 +80,7 @@ class Coordinator:
         self._fs, self._clock, self._rng = fs, clock, rng
         self._make_compactor = compactor
         self._background_sync = background_sync
+        self._is_gone = is_gone
         self._inbox: Inbox = queue.SimpleQueue()
         self._compactor: CompactorPort | None = None
         self._exit: ExitCode | None = None
@@ -136,12 +138,17 @@ class Coordinator:
         keep = {control_name, self._doorbell_name}
         self._publisher.inherit([] if fresh else [n for n in names.recorded if n not in keep])
 
+    def _make_memtable(self, number: int) -> MappedMemtable:
+        name = self._names.name("m", number)
+        self._publisher.claim(name)
+        return MappedMemtable.create(name, number, self.options.memtable_bytes)
+
     def _recover(self, state: DatabaseState) -> RecoveredLogs[MappedMemtable]:
         nbytes = self.options.memtable_bytes
         recovered = recover_logs(
             self._fs,
             state,
-            make_memtable=lambda number: MappedMemtable.create(self._names, number, nbytes),
+            make_memtable=self._make_memtable,
             wal_bytes=nbytes + nbytes // 4,
             clock=self._clock,
             rng=self._rng,
@@ -283,16 +290,20 @@ class Coordinator:
             return
         self.loop.synced()
 
-    def _poison(self, error: StorageError) -> None:
+    def _poison(self, error: Error) -> None:
         # Never retried: the kernel may have dropped the pages that it could not write. The next
         # start reads what the disk really has.
         _log.critical("stopping, to recover from the log: %s", error)
         self.page.state = layout.STATE_POISONED
         self.loop.poison()
-        self.request_exit(ExitCode.STORAGE)
+        self._exit = ExitCode.STORAGE
 
     def _tick(self) -> None:
         now_ns = self._clock.monotonic_ns()
+        if self._is_gone():
+            _log.critical("%s was removed or replaced under the service: leaving", self._dir.path)
+            self.request_exit(ExitCode.STORAGE)
+            return
         self._take_answers()
         self._ports.look()
         self._ports.reap()
@@ -423,13 +434,13 @@ class Coordinator:
             self._sync_thread.join()
         try:
             self._memtables.rotate(number)
-        except StorageError as error:
+        except Error as error:
             self._poison(error)
 
     def _install(self, number: int, table: TableMeta | None) -> None:
         try:
             self._memtables.install(number, table)
-        except StorageError as error:
+        except Error as error:
             self._poison(error)
 
     # Stopping
@@ -438,16 +449,23 @@ class Coordinator:
         """Stop cleanly: serve what is in the rings, sync, flush a long log, remove every name."""
         deadline_ns = self._clock.monotonic_ns() + STOP_NS_MAX
         clean = self._exit is not None and self._exit is not ExitCode.STORAGE
-        if clean:
-            self._settle(deadline_ns)
-        if self._compactor is not None:
-            self._compactor.stop(2.0)
-        self.page.state = layout.STATE_STOPPED
-        if self._sync_thread is not None:
-            self._sync_thread.join()
-        if clean and not self._memtables.wal.file.poisoned:
-            self._memtables.wal.file.datasync()
-        self.close()
+        try:
+            if clean:
+                self._settle(deadline_ns)
+        finally:
+            # Whatever failed, the compactor must not outlive us, nor the names.
+            if self._compactor is not None:
+                self._compactor.stop(2.0)
+            # Who has the page mapped reads on, and scans wait for the order.
+            self.loop.link_all()
+            self.page.state = layout.STATE_STOPPED
+            if self._sync_thread is not None:
+                self._sync_thread.join()
+            try:
+                if self._exit is not ExitCode.STORAGE:
+                    self._memtables.wal.file.datasync()
+            finally:
+                self.close()
 
     def _settle(self, deadline_ns: int) -> None:
         # Requests that are in the rings now; later ones wait for the next service.
@@ -474,7 +492,11 @@ class Coordinator:
         self._publisher.retire_memtables(self._memtables.table_numbers(), self._ports.slots())
         self._ports.close()
         self._memtables.close_files()
-        self._names.sweep()
+        for name in self._names.recorded:
+            unlink_segment(name)
+        # The list is rewritten only where it is ours: another directory may have our path now.
+        if not self._is_gone():
+            self._names.sweep()
         self.abandon()
 
     def abandon(self) -> None:

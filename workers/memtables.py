@@ -42,13 +42,11 @@ class MappedMemtable:
         self.table = table
 
     @classmethod
-    def create(cls, names: SegmentNames, number: int, nbytes: int) -> MappedMemtable:
-        """Make an empty one for recovery.
+    def create(cls, name: str, number: int, nbytes: int) -> MappedMemtable:
+        """Make an empty one for recovery, under a name that has been claimed.
 
         Raises: SharedMemoryFullError, StorageError: there is none.
         """
-        name = names.name("m", number)
-        names.record(name)
         unlink_segment(name)
         segment = Segment.create(name, nbytes)
         # Snapshots of an earlier generation are refused, so no judgement asks how far back a
@@ -157,7 +155,7 @@ class Memtables:
         """
         if self._making is None:
             self._making = self._new_file_number()
-            self._names.record(self._names.name("m", self._making))
+            self._publisher.claim(self._names.name("m", self._making))
         recycle = 0
         while self._recyclable and not recycle:
             candidate = self._recyclable.pop()
@@ -168,7 +166,7 @@ class Memtables:
             number=self._making,
             segment_bytes=self._memtable_bytes,
             wal_bytes=self._wal_bytes,
-            base_seq=self._loop.visible_seq,
+            base_seq=self._loop.visible_seq + 1,
             recycle_number=recycle,
         )
 

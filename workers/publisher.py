@@ -56,6 +56,16 @@ class Publisher:
         self._leftovers = list(recorded)
         self._leftover_epoch = self._control.epoch
 
+    def claim(self, name: str) -> None:
+        """Record a name whose segment is to be made now.
+
+        An earlier coordinator may have died over the same one, a number that it had not logged or
+        an epoch that it had not published: then it is ours from here on, and no leftover.
+        """
+        if name in self._leftovers:
+            self._leftovers.remove(name)
+        self._names.record(name)
+
     def publish(self, memtables: Sequence[MemtableRef], version: Version) -> None:
         """Make a version current.
 
@@ -78,7 +88,7 @@ class Publisher:
         )
         page = encode(VersionPage(epoch, self._control.generation, tuple(memtables), tables))
         name = self._names.name("v", epoch)
-        self._names.record(name)
+        self.claim(name)
         unlink_segment(name)
         segment = Segment.create(name, len(page))
         with segment.view as view:

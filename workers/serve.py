@@ -50,6 +50,7 @@ def main(directory: str, options: Options) -> int:
                 clock=RealClock(),
                 rng=RealRng(),
                 compactor=CompactorProcess,
+                is_gone=lambda: not lock.is_named,
             )
         except Error as error:
             _log.critical("%s%d: %s", START_FAILED, error.wire_code, error)

@@ -17,6 +17,7 @@ import logging
 import os
 import queue
 import threading
+from collections.abc import Callable
 
 from ferrisdb.engine import control as ctl
 from ferrisdb.engine.open import DatabaseState, create_database, open_state

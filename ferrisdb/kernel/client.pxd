@@ -64,7 +64,7 @@ cdef class Attachment:
     cdef int _sleep(self, uint64_t request_no, int64_t deadline_ns) except -1
     cdef uint64_t put_one(self, uint8_t kind, object key, object value, uint64_t expires_us, int durability) except 0
     cdef int durability_code(self, object durability) except -1
-    cdef object value_at(self, const uint8_t *key, uint32_t key_bytes)
+    cdef object value_at(self, object key)
     cdef int stored(self, object key) except -1
     cdef int _read_many(self, ReadView view, list keys, list values, uint64_t seq, uint64_t now_us) except -1
 

@@ -318,14 +318,18 @@ cdef class Attachment:
         memcpy(self.scratch + self.prefix_bytes, k, n)
         return <int>(self.prefix_bytes + n)
 
-    cdef object value_at(self, const uint8_t *key, uint32_t key_bytes):
+    cdef object value_at(self, object key):
         """Return the value at the latest sequence, or NULL's stand-in: None."""
         cdef Hit hit
         cdef object value = None
         cdef uint64_t seq
+        cdef uint32_t n
         self.pin(&seq)
         try:
-            if self.view.lookup(key, key_bytes, seq, &hit):
+            # Behind the pin, which may open a version and let other threads run: they have the
+            # scratch buffer then.
+            n = self.stored(key)
+            if self.view.lookup(self.scratch, n, seq, &hit):
                 if hit.expires_us == 0 or hit.expires_us > wall_us():
                     value = PyBytes_FromStringAndSize(<const char *>hit.value, hit.value_bytes)
         finally:
@@ -338,11 +342,9 @@ cdef class Attachment:
         Raises:  WrongTypeError, KeyTooLargeError, ClosedError, CorruptionError, UnavailableError.
         Cost:    no system call, no lock; a few cache misses in memory that all processes share.
         """
-        cdef uint32_t n
         self.enter()
-        n = self.stored(key)
         self.metrics[METRIC_GETS] += 1
-        value = self.value_at(self.scratch, n)
+        value = self.value_at(key)
         return default if value is None else value
 
     def __contains__(self, key):
@@ -357,7 +359,8 @@ cdef class Attachment:
         Raises:  as `get`.
         Cost:    less a key than `get`: the cache misses of sixteen keys overlap.
         """
-        cdef list wanted = keys if type(keys) is list else list(keys)
+        # A copy: another thread may change the caller's list while a version is opened.
+        cdef list wanted = list(keys)
         cdef list values = [None] * len(wanted)
         cdef uint64_t seq
         cdef Py_ssize_t i, n

@@ -12,6 +12,8 @@ from pathlib import Path
 import ferrisdb
 from ferrisdb import service
 from ferrisdb.shm.locks import DirectoryLock
+from ferrisdb.shm.names import SegmentNames
+from ferrisdb.shm.segment import Segment
 
 TIMEOUT_S = 30.0
 
@@ -60,3 +62,16 @@ def opened(
     finally:
         db.close()
         stop_service(path)
+
+
+def wait_until_prepared(path: Path | str) -> None:
+    """Wait until the compactor has made the next memtable, so that the service is at rest."""
+    names = SegmentNames.read(str(path))
+    assert names is not None
+    give_up = time.monotonic() + TIMEOUT_S
+    while True:
+        numbers = sorted(int(file.stem) for file in Path(path).glob("*.wal"))
+        if len(numbers) > 1 and Segment.open(names.name("m", numbers[-1]), writable=False):
+            return
+        assert time.monotonic() < give_up, f"no memtable was prepared for {path}"
+        time.sleep(0.005)

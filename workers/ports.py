@@ -24,10 +24,13 @@ from ferrisdb.errors import Error
 from ferrisdb.format.edit import Outcome
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.commit import CommitLoop
+from ferrisdb.limits import CLIENT_COUNT_MAX
 from ferrisdb.shm.client import check_client, copy_slots, slots_of
 from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.registry import ClientEntry, RegistryReader
 from ferrisdb.shm.segment import Segment
+
+LARGE_NUMBER_MAX = 10**12 - 1
 
 _log = logging.getLogger("ferrisdb.coordinator")
 
@@ -87,7 +90,12 @@ class Ports:
 
     def fetch_large(self) -> None:
         """Hand the loop the operations that lie in a segment of their own (Q3)."""
-        name = self._names.name("x", self._loop.large_no)
+        number = self._loop.large_no
+        # A number that no segment of this client can have is a malformed request like any other.
+        if number % CLIENT_COUNT_MAX != self._loop.large_port or number > LARGE_NUMBER_MAX:
+            self._loop.supply_large(None)
+            return
+        name = self._names.name("x", number)
         try:
             fd = posix_ipc.SharedMemory(name, read_only=True).fd
         except (posix_ipc.ExistentialError, posix_ipc.PermissionsError, OSError):

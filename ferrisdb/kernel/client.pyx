@@ -319,15 +319,14 @@ cdef class Attachment:
         return <int>(self.prefix_bytes + n)
 
     cdef object value_at(self, object key):
-        """Return the value at the latest sequence, or NULL's stand-in: None."""
+        """Return the key's value at the latest sequence, None if it is absent."""
         cdef Hit hit
         cdef object value = None
         cdef uint64_t seq
         cdef uint32_t n
         self.pin(&seq)
         try:
-            # Behind the pin, which may open a version and let other threads run: they have the
-            # scratch buffer then.
+            # Behind the pin: to pin may run Python code, and other threads use the buffer too.
             n = self.stored(key)
             if self.view.lookup(self.scratch, n, seq, &hit):
                 if hit.expires_us == 0 or hit.expires_us > wall_us():

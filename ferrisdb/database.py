@@ -193,6 +193,8 @@ class Database(Attachment, MutableMapping[bytes, bytes]):
         try:
             return services.find_or_start(self.path, start=self._start, deadline_ns=deadline_ns)
         except UnavailableError:
+            if time.monotonic_ns() > deadline_ns:
+                return None  # who waits knows what its time-out means: for a commit, unknown
             if self._start:
                 raise
             # Somebody else is to start one: look again until the deadline.

@@ -2,11 +2,12 @@
 
 A service that is started here has its own session, logs to DIR/service.log, and leaves a couple
 of seconds after its last client. Whoever else starts one at the same moment loses the race for
-LOCK and waits for the winner.
+LOCK and waits for the winner; mostly only one is started, see `_take_start`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from ferrisdb.shm.segment import Segment
 LOG_NAME = "service.log"
 _START_FAILED = "start failed: code "
 _POLL_S = 0.003
+_PATIENCE_NS = 5_000_000_000
 
 
 @dataclass(slots=True)
@@ -80,18 +82,27 @@ def find_or_start(directory: str, *, start: bool, deadline_ns: int) -> Service:
     Raises: UnavailableError, none came up in time, or none may be started; NotADatabaseError and
             what else a start can fail with, as told by the service that tried.
     """
-    started_at: int | None = None
+    begun_ns = time.monotonic_ns()
+    log_begin: int | None = None
     while True:
         service = find(directory)
         if service is not None:
             return service
-        if started_at is None and not DirectoryLock.is_held(directory):
+        now_ns = time.monotonic_ns()
+        if not DirectoryLock.is_held(directory):
             if not start:
                 _explain_absence(directory)
-            started_at = _spawn(directory)
-        elif started_at is not None and not DirectoryLock.is_held(directory):
-            _raise_failure(directory, started_at)
-        if time.monotonic_ns() > deadline_ns:
+            log = _open_log(directory)
+            try:
+                # Past the patience even if it seems that somebody's start is under way.
+                if _take_start(log) or now_ns - begun_ns > _PATIENCE_NS:
+                    if log_begin is not None:
+                        _raise_failure(directory, log_begin)
+                    log_begin, begun_ns = os.fstat(log).st_size, now_ns
+                    _spawn(directory, log)
+            finally:
+                os.close(log)
+        if now_ns > deadline_ns:
             state = "is starting" if DirectoryLock.is_held(directory) else "did not start"
             raise UnavailableError(
                 f"the service for {directory} {state} and was not ready in time; see"
@@ -111,11 +122,10 @@ def _explain_absence(directory: str) -> None:
     )
 
 
-def _spawn(directory: str) -> int:
-    """Start a service that outlives us; returns where its messages begin in the log."""
+def _open_log(directory: str) -> int:
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        log = os.open(
+        return os.open(
             os.path.join(directory, LOG_NAME),
             os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
             0o600,
@@ -124,24 +134,36 @@ def _spawn(directory: str) -> int:
         raise AccessError(error.errno, f"no permission to write in {directory}") from error
     except OSError as error:
         raise StorageError(error.errno, f"can't use {directory}: {error.strerror}") from error
+
+
+def _take_start(log: int) -> bool:
+    """Take the right to start a service; False while one that was started so still lives.
+
+    The lock goes with the descriptor, which the service keeps as its standard error: the kernel
+    releases it when the service dies, in the middle of its start too.
+    """
     try:
-        begin = os.fstat(log).st_size
-        arguments = [sys.executable, "-m", "ferrisdb.cli", "serve", directory]
-        arguments += ["--idle-exit", str(AUTO_IDLE_EXIT_S)]
-        # The shell goes at once and leaves the service to init: no child of ours to wait for.
-        subprocess.run(
-            ["/bin/sh", "-c", '"$@" &', "sh", *arguments],
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            env=os.environ | {"PYTHONPATH": _python_path()},
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
-    return begin
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _spawn(directory: str, log: int) -> None:
+    """Start a service that outlives us and writes to the log."""
+    arguments = [sys.executable, "-m", "ferrisdb.cli", "serve", directory]
+    arguments += ["--idle-exit", str(AUTO_IDLE_EXIT_S)]
+    # The shell goes at once and leaves the service to init: no child of ours to wait for.
+    subprocess.run(
+        ["/bin/sh", "-c", '"$@" &', "sh", *arguments],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        cwd="/",
+        env=os.environ | {"PYTHONPATH": _python_path()},
+        start_new_session=True,
+    )
 
 
 def _python_path() -> str:

@@ -1,0 +1,107 @@
+"""Start, find, kill and miss the processes and the shared memory of one directory's service."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from ferrisdb.shm.names import SegmentNames
+from tests.support.leaks import SHM_DIR
+
+ROOT = Path(__file__).resolve().parents[2]
+LOG_NAME = "service.log"
+
+
+def python(*arguments: object) -> list[str]:
+    """Return the command that runs a module of this tree."""
+    return [sys.executable, "-m", *(str(argument) for argument in arguments)]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment in which children import this tree."""
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def start_service(directory: Path) -> subprocess.Popen[bytes]:
+    """Start a service of our own, which logs where one that `open` starts does."""
+    with open(directory / LOG_NAME, "ab") as log:
+        return subprocess.Popen(
+            python("ferrisdb.cli", "serve", directory),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=ROOT,
+            env=environment(),
+        )
+
+
+def coordinators(directory: Path) -> list[psutil.Process]:
+    """Return every process that serves the directory, or means to; the oldest first."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            # Not the shell through which `open` starts it.
+            serves = "serve" in words and os.path.basename(words[0]) != "sh"
+            if serves and str(directory) in words and _lives(process):
+                found.append(process)
+    return sorted(found, key=lambda process: process.create_time())
+
+
+def children(process: psutil.Process) -> list[psutil.Process]:
+    """Return a coordinator's living children: its compactor, the tracker of multiprocess."""
+    try:
+        return [child for child in process.children() if _lives(child)]
+    except psutil.Error:
+        return []
+
+
+def kill(*processes: psutil.Process) -> None:
+    """Send SIGKILL to all at once, then wait until they are gone."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    wait_until(lambda: not any(map(_lives, processes)), "a killed process goes")
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
+    """Look again until the condition holds."""
+    give_up = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up, f"waited {timeout_s:g} s, and never: {what}"
+        time.sleep(0.005)
+
+
+def nonce(directory: Path) -> str:
+    """Return what is in the name of each of a directory's segments."""
+    names = SegmentNames.read(str(directory))
+    assert names is not None, f"no service has run for {directory}"
+    return names.nonce
+
+
+def segments(nonce: str) -> list[str]:
+    """Return the names in shared memory that have a nonce in them."""
+    return sorted(name for name in os.listdir(SHM_DIR) if name.startswith(f"fdb{nonce}."))
+
+
+def segment_bytes(nonce: str) -> int:
+    """Return how much memory the segments of a nonce hold."""
+    total = 0
+    for name in segments(nonce):
+        with contextlib.suppress(FileNotFoundError):
+            total += (SHM_DIR / name).stat().st_blocks * 512
+    return total
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.support import services
+from tests.support import processes
 from tests.support.records import Note, acknowledged_count, highest
+from tests.support.service import ROOT, environment
 
 GO_ON_S = 60.0
 WRITER_COUNT = 8
@@ -68,7 +69,7 @@ class Siege:
         """Start the service and the writers, and wait for first commits."""
         self._restart()
         self._await_progress()
-        self._nonce = services.nonce(self.directory)
+        self._nonce = processes.nonce(self.directory)
 
     def round(self) -> None:
         """Kill once (or more), see everyone go on, and check everything.
@@ -104,7 +105,7 @@ class Siege:
         unknown = highest(self.records, Note.UNKNOWN)
         assert not unknown, f"commits of unknown outcome: {unknown}"
         self._stop_service()
-        left = services.segments(self._nonce)
+        left = processes.segments(self._nonce)
         assert not left, f"left in shared memory: {left}"
 
     def abandon(self) -> None:
@@ -116,14 +117,14 @@ class Siege:
         self._stop_service()
 
     def _stop_service(self) -> None:
-        for process in services.coordinators(self.directory):
+        for process in processes.coordinators(self.directory):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGTERM)
         if self._service is not None:
             self._service.wait(20)
             self._service = None
-        services.wait_until(
-            lambda: not services.coordinators(self.directory), "the service leaves", 20
+        processes.wait_until(
+            lambda: not processes.coordinators(self.directory), "the service leaves", 20
         )
 
     # Starting
@@ -134,18 +135,18 @@ class Siege:
 
     def _run(self, *words: object) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            services.python(*words),
+            processes.python(*words),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=services.ROOT,
-            env=services.environment(),
+            cwd=ROOT,
+            env=environment(),
         )
 
     def _restart(self) -> None:
         """Start what was killed, if it is on us to start it."""
         if self._own_service and (self._service is None or self._service.poll() is not None):
-            self._service = services.start_service(self.directory)
+            self._service = processes.start_service(self.directory)
         for number in range(WRITER_COUNT):
             writer = self._writers.get(number)
             if writer is not None and writer.poll() is None:
@@ -174,18 +175,18 @@ class Siege:
 
     # Killing
 
-    def _kill(self, *processes: psutil.Process) -> None:
+    def _kill(self, *victims: psutil.Process) -> None:
         self.kill_count += 1
-        services.kill(*processes)
+        processes.kill(*victims)
         # Seen as gone is not yet reaped: its threads may take longer to die than the process.
-        killed = {process.pid for process in processes}
+        killed = {victim.pid for victim in victims}
         for child in (self._service, *self._writers.values()):
             if child is not None and child.pid in killed:
                 child.wait()
 
     def _coordinator(self) -> psutil.Process:
-        services.wait_until(lambda: bool(services.coordinators(self.directory)), "it starts")
-        return services.coordinators(self.directory)[0]
+        processes.wait_until(lambda: bool(processes.coordinators(self.directory)), "it starts")
+        return processes.coordinators(self.directory)[0]
 
     def _chosen_writers(self) -> list[psutil.Process]:
         chosen = self._rng.sample(range(WRITER_COUNT), self._rng.randint(1, 3))
@@ -195,11 +196,11 @@ class Siege:
         self._kill(self._coordinator())
 
     def _kill_compactor(self) -> None:
-        self._kill(*services.children(self._coordinator()))
+        self._kill(*processes.children(self._coordinator()))
 
     def _kill_service(self) -> None:
         coordinator = self._coordinator()
-        self._kill(coordinator, *services.children(coordinator))
+        self._kill(coordinator, *processes.children(coordinator))
 
     def _kill_start(self) -> None:
         self._kill_coordinator()
@@ -208,7 +209,7 @@ class Siege:
             self._coordinator()
             # Somewhere between the imports, the recovery and the first commits.
             time.sleep(self._rng.random() * 0.8)
-            self._kill(*services.coordinators(self.directory))
+            self._kill(*processes.coordinators(self.directory))
 
     def _kill_writers(self) -> None:
         self._kill(*self._chosen_writers())
@@ -220,8 +221,8 @@ class Siege:
         writers = [psutil.Process(writer.pid) for writer in self._writers.values()]
         service = [
             process
-            for coordinator in services.coordinators(self.directory)
-            for process in (coordinator, *services.children(coordinator))
+            for coordinator in processes.coordinators(self.directory)
+            for process in (coordinator, *processes.children(coordinator))
         ]
         self._kill(*writers, *service)
 

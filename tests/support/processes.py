@@ -14,30 +14,24 @@ import psutil
 
 from ferrisdb.shm.names import SegmentNames
 from tests.support.leaks import SHM_DIR
+from tests.support.service import command, environment
 
-ROOT = Path(__file__).resolve().parents[2]
 LOG_NAME = "service.log"
 
 
 def python(*arguments: object) -> list[str]:
-    """Return the command that runs a module of this tree."""
+    """Return the command that runs a module of this tree, which has to be importable."""
     return [sys.executable, "-m", *(str(argument) for argument in arguments)]
-
-
-def environment() -> dict[str, str]:
-    """Return the environment in which children import this tree."""
-    return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def start_service(directory: Path) -> subprocess.Popen[bytes]:
     """Start a service of our own, which logs where one that `open` starts does."""
     with open(directory / LOG_NAME, "ab") as log:
         return subprocess.Popen(
-            python("ferrisdb.cli", "serve", directory),
+            command("serve", str(directory)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=ROOT,
             env=environment(),
         )
 

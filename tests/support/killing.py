@@ -6,7 +6,6 @@ goes on (nobody hangs), and has a fresh process compare the database with the wr
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import signal
@@ -117,15 +116,8 @@ class Siege:
         self._stop_service()
 
     def _stop_service(self) -> None:
-        for process in processes.coordinators(self.directory):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGTERM)
-        if self._service is not None:
-            self._service.wait(20)
-            self._service = None
-        processes.wait_until(
-            lambda: not processes.coordinators(self.directory), "the service leaves", 20
-        )
+        processes.stop_services(self.directory, self._service)
+        self._service = None
 
     # Starting
 

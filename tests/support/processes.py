@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -63,6 +64,16 @@ def kill(*processes: psutil.Process) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     wait_until(lambda: not any(map(_lives, processes)), "a killed process goes")
+
+
+def stop_services(directory: Path, own: subprocess.Popen[bytes] | None = None) -> None:
+    """Tell every service of the directory to stop, and wait until it has; `own` is our child."""
+    for process in coordinators(directory):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
+    if own is not None:
+        own.wait(30)
+    wait_until(lambda: not coordinators(directory), "the service leaves")
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:

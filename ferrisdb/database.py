@@ -39,9 +39,10 @@ from ferrisdb.errors import (
 from ferrisdb.format.filenames import DIR, FileKind
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.batch import BatchBuffer
-from ferrisdb.kernel.client import Attachment, ReadView
+from ferrisdb.kernel.client import Attachment
 from ferrisdb.kernel.commit import HISTORY_CODE
 from ferrisdb.kernel.memtable import Memtable
+from ferrisdb.kernel.readview import ReadView
 from ferrisdb.kernel.table import Table
 from ferrisdb.keys import DEFAULT_PREFIX
 from ferrisdb.scan import scan_rows

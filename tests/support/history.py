@@ -1,7 +1,8 @@
 """Compare a database with what its writers noted.
 
-Run as `python -m tests.support.history DIRECTORY FOLDER START`, so that the reader is a fresh
-process; it prints one line of JSON. What must hold, with writers at work or not:
+Run as `python -m tests.support.history once|watch DIRECTORY FOLDER START`: `once`, so that the
+reader is a fresh process, or `watch` until FOLDER/stop is there, so that one handle goes through
+every restart. It prints one line of JSON. What must hold, with writers at work or not:
 
 H1  Every acknowledged batch is there: the last acknowledged before the snapshot is at most the
     last one seen in it.
@@ -20,11 +21,14 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any, Final
 
 import ferrisdb
 from ferrisdb.errors import SnapshotTooOldError
 from tests.support.records import Batch, Life, Note, highest, value_fits
 from tests.support.writers import attach
+
+PAUSE_S: Final = 0.2
 
 
 class View:
@@ -82,41 +86,59 @@ class View:
             self.faults.append(f"{self.seq} sequence numbers for {op_count} operations")
 
 
-def check(db: ferrisdb.Database, folder: Path) -> View:
-    """Take a snapshot and compare it with the notes."""
-    seen_path = folder / "seen.json"
-    seen = json.loads(seen_path.read_text()) if seen_path.exists() else []
-    lowest = highest(folder, Note.ACKNOWLEDGED)
-    with db.snapshot() as snapshot:
-        view = View(snapshot)
-    view.check()
-    attempted = highest(folder, Note.ATTEMPTED)
-    for life, number in lowest.items():
-        if view.heads.get(life, 0) < number:
-            at = view.heads.get(life, 0)
-            view.faults.append(f"{life} was acknowledged up to {number} and is there up to {at}")
-    for life, number in view.heads.items():
-        if attempted.get(life, 0) < number:
-            view.faults.append(f"{life} is there up to {number}, never attempted")
-    for writer, incarnation, number in seen:
-        if view.heads.get((writer, incarnation), 0) < number:
-            view.faults.append(f"{(writer, incarnation)} went back from {number}")
-    seen_path.write_text(json.dumps([[*life, number] for life, number in view.heads.items()]))
-    return view
+class Checker:
+    """One reader, and the heads that it has seen."""
+
+    def __init__(self, db: ferrisdb.Database, folder: Path) -> None:
+        self._db = db
+        self._folder = folder
+        self._seen: dict[Life, int] = {}
+
+    def check(self) -> View:
+        """Take a snapshot and compare it with the notes."""
+        lowest = highest(self._folder, Note.ACKNOWLEDGED)
+        with self._db.snapshot() as snapshot:
+            view = View(snapshot)
+        view.check()
+        attempted = highest(self._folder, Note.ATTEMPTED)
+        heads, faults = view.heads, view.faults
+        for life, number in lowest.items():
+            if heads.get(life, 0) < number:
+                at = heads.get(life, 0)
+                faults.append(f"{life} was acknowledged up to {number} and is there up to {at}")
+        for life, number in heads.items():
+            if attempted.get(life, 0) < number:
+                faults.append(f"{life} is there up to {number}, never attempted")
+        for life, number in self._seen.items():
+            if heads.get(life, 0) < number:
+                faults.append(f"{life} went back from {number} to {heads.get(life, 0)}")
+        self._seen = dict(heads)
+        return view
+
+    def load(self, path: Path) -> None:
+        """Take over what an earlier process has seen."""
+        rows = json.loads(path.read_text()) if path.exists() else []
+        self._seen = {(writer, incarnation): number for writer, incarnation, number in rows}
+
+    def save(self, path: Path) -> None:
+        """Leave behind what this one has seen."""
+        path.write_text(json.dumps([[*life, number] for life, number in self._seen.items()]))
 
 
-def main(directory: str, folder: str, start: str) -> None:
-    """Check once, and say what was found."""
+def once(db: ferrisdb.Database, folder: Path) -> dict[str, Any]:
+    """Check one snapshot."""
     begin = time.perf_counter()
-    with attach(directory, start=start == "1") as db:
-        while True:
-            try:
-                view = check(db, Path(folder))
-            except SnapshotTooOldError:
-                continue  # the service was restarted behind the snapshot
-            break
-        stats = db.stats()
-    report = {
+    checker = Checker(db, folder)
+    checker.load(folder / "seen.json")
+    while True:
+        try:
+            view = checker.check()
+        except SnapshotTooOldError:
+            continue  # the service was restarted behind the snapshot
+        break
+    checker.save(folder / "seen.json")
+    stats = db.stats()
+    return {
         "faults": view.faults,
         "batches": sum(view.heads.values()),
         "rows": view.row_count,
@@ -124,6 +146,26 @@ def main(directory: str, folder: str, start: str) -> None:
         "generation": stats["generation"],
         "seconds": round(time.perf_counter() - begin, 2),
     }
+
+
+def watch(db: ferrisdb.Database, folder: Path) -> dict[str, Any]:
+    """Check one snapshot after the other, through every restart."""
+    checker = Checker(db, folder)
+    report: dict[str, Any] = {"faults": [], "checks": 0, "cut off": 0}
+    while not report["faults"] and not (folder / "stop").exists():
+        try:
+            report["faults"] = checker.check().faults
+            report["checks"] += 1
+        except SnapshotTooOldError:
+            report["cut off"] += 1
+        time.sleep(PAUSE_S)
+    return report
+
+
+def main(how: str, directory: str, folder: str, start: str) -> None:
+    """Check, and say what was found."""
+    with attach(directory, start=start == "1") as db:
+        report = (watch if how == "watch" else once)(db, Path(folder))
     sys.stdout.write(json.dumps(report) + "\n")
 
 

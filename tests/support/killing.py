@@ -1,7 +1,8 @@
 """Have writers commit while SIGKILL takes processes of the service and writers at random.
 
 A `Siege` is one directory with its writers. Each round kills something, waits until every writer
-goes on (nobody hangs), and has a fresh process compare the database with the writers' notes.
+goes on (nobody hangs), and has a fresh process compare the database with the writers' notes. One
+more process, which is never killed, compares all the while.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Siege:
         self._say = say
         self._service: subprocess.Popen[bytes] | None = None
         self._writers: dict[int, subprocess.Popen[bytes]] = {}
+        self._watcher: subprocess.Popen[bytes] | None = None
         self.kill_count = 0
         self.report: dict[str, object] = {}
         self._ways = [
@@ -69,6 +71,7 @@ class Siege:
         self._restart()
         self._await_progress()
         self._nonce = processes.nonce(self.directory)
+        self._watcher = self._run_reader("watch")
 
     def round(self) -> None:
         """Kill once (or more), see everyone go on, and check everything.
@@ -88,11 +91,18 @@ class Siege:
 
     def check(self) -> None:
         """Compare the database with the notes, by a fresh process."""
-        reader = self._run("tests.support.history", self.directory, self.records, self._start_flag)
+        self.report = self._report_of(self._run_reader("once"))
+
+    def _run_reader(self, how: str) -> subprocess.Popen[bytes]:
+        words = (how, self.directory, self.records, self._start_flag)
+        return self._run("tests.support.history", *words)
+
+    def _report_of(self, reader: subprocess.Popen[bytes]) -> dict[str, object]:
         output, errors = reader.communicate(timeout=120)
         assert reader.returncode == 0, errors.decode()[-3000:]
-        self.report = json.loads(output)
-        assert not self.report.pop("faults", None), output.decode()[-3000:]
+        report: dict[str, object] = json.loads(output)
+        assert not report.pop("faults"), output.decode()[-3000:]
+        return report
 
     def end(self) -> None:
         """Let everyone leave; see that all is there, and that nothing is left in memory."""
@@ -100,6 +110,8 @@ class Siege:
         for number, writer in self._writers.items():
             _, errors = writer.communicate(timeout=GO_ON_S)
             assert writer.returncode == 0, f"writer {number}: {errors.decode()[-2000:]}"
+        assert self._watcher is not None
+        self._say(f"     one reader all the while: {self._report_of(self._watcher)}")
         self.check()
         unknown = highest(self.records, Note.UNKNOWN)
         assert not unknown, f"commits of unknown outcome: {unknown}"
@@ -110,9 +122,10 @@ class Siege:
     def abandon(self) -> None:
         """Kill whatever is still there; for use behind a failure."""
         (self.records / "stop").touch()
-        for writer in self._writers.values():
-            writer.kill()
-            writer.communicate()
+        for child in (self._watcher, *self._writers.values()):
+            if child is not None:
+                child.kill()
+                child.communicate()
         self._stop_service()
 
     def _stop_service(self) -> None:

@@ -28,6 +28,7 @@ from ferrisdb.errors import (
     ConflictError,
     DiskFullError,
     Error,
+    NotADatabaseError,
     ProtocolError,
     SharedMemoryFullError,
     StorageError,
@@ -88,6 +89,8 @@ def open_database(
     name = os.fspath(path)
     if not isinstance(name, str):
         raise WrongTypeError("path is text, not bytes: use os.fsdecode")
+    if os.path.exists(name) and not os.path.isdir(name):
+        raise NotADatabaseError(f"{name} is no directory: a database is one")
     if not isinstance(timeout, (int, float)) or not 0 < timeout < 1e6:
         raise UsageError(f"timeout is a number of seconds above 0, not {timeout!r}")
     if durability not in _DURABILITY_CODES:

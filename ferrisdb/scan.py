@@ -6,7 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ferrisdb.errors import KeyTooLargeError, UnavailableError, UsageError, WrongTypeError
+from ferrisdb.errors import (
+    KeyTooLargeError,
+    SnapshotTooOldError,
+    UnavailableError,
+    UsageError,
+    WrongTypeError,
+)
 from ferrisdb.kernel.client import Pin
 from ferrisdb.kernel.merge import Scan
 from ferrisdb.keys import prefix_end
@@ -73,10 +79,18 @@ def ordered_pin(owner: Database, take_pin: Callable[[], Pin], *, anew: bool) -> 
     while True:
         pin = take_pin()
         if pin.wait_ordered(_ORDER_NS):
-            return pin
-        if anew:
-            pin.release()
-        owner.check_service(deadline_ns)
+            if not anew:
+                return pin
+            try:
+                # It may have been the next coordinator that completed the order.
+                pin.verify()
+                return pin
+            except SnapshotTooOldError:
+                pin.release()
+        else:
+            if anew:
+                pin.release()
+            owner.check_service(deadline_ns)
         if time.monotonic_ns() > deadline_ns:
             raise UnavailableError("the service died between a commit and its order: try again")
 

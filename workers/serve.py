@@ -12,7 +12,9 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from types import FrameType
+from typing import Any
 
 from ferrisdb.errors import AccessError, Error, StorageError
 from ferrisdb.options import Options
@@ -27,18 +29,21 @@ START_FAILED = "start failed: code "
 _log = logging.getLogger("ferrisdb.coordinator")
 
 
-def main(directory: str, options: Options) -> int:
+def main(directory: str, settings: Mapping[str, Any]) -> int:
     """Serve until told to stop; returns the exit code (exit_codes.ExitCode).
 
+    Shape:  settings, those of the command line; they beat the directory's.
     Raises: what keeps a service from starting, as `Coordinator` and the lock raise it.
     """
-    _configure_log(options.log_level)
     try:
+        options = Options.load(directory, settings)
+        _configure_log(options.log_level)
         directory = _make_directory(directory)
         check_file_system(directory)
         lock = DirectoryLock(directory)
         lock.acquire()
     except Error as error:
+        _configure_log("info")
         _log.critical("%s%d: %s", START_FAILED, error.wire_code, error)
         raise
     with lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ferrisdb.cli import arguments
-from ferrisdb.options import LOG_LEVELS, Options
+from ferrisdb.options import LOG_LEVELS
 
 
 @click.command()
@@ -28,10 +28,9 @@ def serve(
     Makes DIR if it isn't there. Settings come from DIR/ferrisdb.toml; options beat them. The
     log goes to standard error.
     """
-    options = Options.load(
+    from ferrisdb.workers.serve import main
+
+    return main(
         directory,
         {"memtable_bytes": memtable_bytes, "idle_exit_s": idle_exit, "log_level": log_level},
     )
-    from ferrisdb.workers.serve import main
-
-    return main(directory, options)

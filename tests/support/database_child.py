@@ -25,11 +25,11 @@ def set_defaults(db: ferrisdb.Database, name: bytes, results: Any) -> None:
     db.close()
 
 
-def write_until_killed(path: str, acknowledged: Any, durability: str) -> None:
+def write_until_killed(path: str, acknowledged: Any, prefix: bytes) -> None:
     """Write keys one by one and say so behind each."""
-    with ferrisdb.open(path, durability=durability, timeout=30) as db:
+    with ferrisdb.open(path, durability="os", timeout=30) as db:
         for i in range(1_000_000):
-            db.put(b"%08d" % i, b"value %d" % i)
+            db.put(prefix + b"%08d" % i, b"value %d" % i)
             acknowledged.value = i + 1
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 import ferrisdb
-from ferrisdb import service
+from ferrisdb import errors, service
 from ferrisdb.shm.locks import DirectoryLock
 from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.segment import Segment
+from tests.support.service import command, environment
 
 TIMEOUT_S = 30.0
 
@@ -42,13 +46,19 @@ def wait_until_gone(path: Path | str) -> None:
 
 
 def stop_service(path: Path | str, number: int = signal.SIGTERM) -> None:
-    """Send the directory's coordinator a signal and wait until it is gone; none running is fine."""
+    """Send the directory's coordinator a signal and wait until it is gone; none running is fine.
+
+    What a killed one has left in shared memory is removed by starting another.
+    """
     found = service.find(str(path))
     if found is not None:
         pid = found.control.coordinator_pid
         del found
         os.kill(pid, number)
     wait_until_gone(path)
+    if number == signal.SIGTERM and os.path.exists(path) and segments(path):
+        ferrisdb.open(path, timeout=TIMEOUT_S).close()
+        stop_service(path)
 
 
 @contextmanager
@@ -75,3 +85,71 @@ def wait_until_prepared(path: Path | str) -> None:
             return
         assert time.monotonic() < give_up, f"no memtable was prepared for {path}"
         time.sleep(0.005)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Ask again and again until it holds."""
+    give_up = time.monotonic() + TIMEOUT_S
+    while not holds():
+        assert time.monotonic() < give_up, "waited in vain"
+        time.sleep(0.01)
+
+
+def segments(path: Path | str) -> list[str]:
+    """Return the names of the directory's segments that exist, but those of clients."""
+    names = SegmentNames.read(str(path))
+    assert names is not None
+    mark = f"fdb{names.nonce}."
+    return [n for n in os.listdir("/dev/shm") if n.startswith(mark) and ".c" not in n]
+
+
+def kill_compactor(path: Path | str) -> None:
+    """Kill the coordinator's compactor, once it has one."""
+    coordinator = psutil.Process(coordinator_pid(path))
+
+    def killed() -> bool:
+        for child in coordinator.children():
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.kill()
+                return True
+        return False
+
+    wait_until(killed)
+
+
+def accepts(db: ferrisdb.Database) -> bool:
+    """Tell whether the database takes writes."""
+    try:
+        db.put(b"accepted", b"")
+    except errors.Error:
+        return False
+    return True
+
+
+def serve(path: Path | str, *within: str) -> subprocess.CompletedProcess[bytes]:
+    """Run `ferrisdb serve` to its end, behind another command if one is given."""
+    return subprocess.run(
+        [*within, *command("serve", str(path))], capture_output=True, env=environment(), timeout=60
+    )
+
+
+def open_as_nobody(path: Path | str, *, start: bool) -> str:
+    """Open the database in a child without privileges; return the name of the error, or "none"."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        said = "none"
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            ferrisdb.open(path, start=start, timeout=5).close()
+        except BaseException as error:
+            said = type(error).__name__
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read().decode()
+    os.waitpid(pid, 0)
+    return said

@@ -360,10 +360,14 @@ cdef class CommitLoop:
         Returns: how many were answered.
         """
         cdef uint32_t i, answered = 0
+        cdef int took
         with nogil:
             for i in range(self.port_end):
-                while self.ports[i].live and self._expire(i, status, now_ns):
-                    answered += 1
+                while self.ports[i].live:
+                    took = self._expire(i, status, now_ns)
+                    if took == 0:
+                        break
+                    answered += took == 1
             if answered:
                 self._wake()
         return answered
@@ -494,6 +498,10 @@ cdef class CommitLoop:
             return 0
         record_bytes = wal_record_bytes(ops_bytes, 0)
         if status == 0:
+            # Also for a large batch, whose checks lie in the ring all the same.
+            if c.REQUEST_HEADER_BYTES + checks_bytes > nbytes:
+                self._fault(index)
+                return 0
             if load_u64(head + c.REQUEST_LARGE_NO):
                 # A large batch goes in a group of its own, once its operations have been fetched.
                 if self.entry_count:
@@ -855,7 +863,10 @@ cdef class CommitLoop:
         return 1 if result == EINTR else 0
 
     cdef int _expire(self, uint32_t index, uint32_t status, int64_t now_ns) noexcept nogil:
-        """Answer the ring's next request without committing it, if its time is up."""
+        """Answer the ring's next request without committing it, if its time is up.
+
+        Returns 1 if it was answered, 2 if it was a pad, 0 if there is none to answer.
+        """
         cdef Port *port = &self.ports[index]
         cdef uint64_t tail = load64_acquire(port.base + c.CLIENT_TAIL), left = tail - port.pos
         cdef uint64_t at = port.pos % c.RING_BYTES, request_no
@@ -872,7 +883,7 @@ cdef class CommitLoop:
             return 0
         if (load32_relaxed(place + 4) & 0xFF) == c.REQUEST_PAD:
             port.pos += nbytes
-            return self._expire(index, status, now_ns)
+            return 2
         if nbytes < c.REQUEST_HEADER_BYTES:
             self._fault(index)
             return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from typing import Any
 
@@ -25,12 +26,13 @@ def set_defaults(db: ferrisdb.Database, name: bytes, results: Any) -> None:
     db.close()
 
 
-def write_until_killed(path: str, acknowledged: Any, prefix: bytes) -> None:
-    """Write keys one by one and say so behind each."""
-    with ferrisdb.open(path, durability="os", timeout=30) as db:
-        for i in range(1_000_000):
-            db.put(prefix + b"%08d" % i, b"value %d" % i)
-            acknowledged.value = i + 1
+def write_until_killed(path: str, prefix: bytes, counter: str) -> None:
+    """Write keys one by one and say in the file `counter` (8 bytes) how many are acknowledged."""
+    with open(counter, "r+b") as file, mmap.mmap(file.fileno(), 8) as acknowledged:
+        with ferrisdb.open(path, durability="os", timeout=30) as db:
+            for i in range(1_000_000):
+                db.put(prefix + b"%08d" % i, b"value %d" % i)
+                acknowledged[:] = (i + 1).to_bytes(8, "little")
 
 
 def in_threads(count: int, target: Any) -> list[BaseException]:

@@ -1,0 +1,184 @@
+"""Goal: the coordinator's decisions about rare events. Method: tables of events and actions."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ferrisdb.engine import control as ctl
+from ferrisdb.engine.control import Control
+from ferrisdb.errors import DiskFullError
+from ferrisdb.exit_codes import ExitCode
+
+FULL = DiskFullError.wire_code
+
+
+def started(*frozen: int, active: int = 10, frozen_max: int = 2) -> Control:
+    """A control with a compactor that has its first requests."""
+    control = Control(frozen_count_max=frozen_max, idle_exit_ns=None)
+    assert control.handle(ctl.Started(0, frozen, active)) == [ctl.StartCompactor()]
+    control.handle(ctl.CompactorReady(0))
+    return control
+
+
+def test_a_new_compactor_gets_a_preparation_and_the_oldest_flush() -> None:
+    control = Control(frozen_count_max=2, idle_exit_ns=None)
+    control.handle(ctl.Started(0, (3, 5), 7))
+    assert control.handle(ctl.CompactorReady(1)) == [ctl.Prepare(), ctl.Flush(3)]
+    # K1: no second one of a kind.
+    assert control.handle(ctl.Tick(2, 1)) == []
+
+
+def test_flushes_go_oldest_first_one_at_a_time() -> None:
+    control = started(3, 5)
+    assert control.handle(ctl.Flushed(1, 3)) == [ctl.Flush(5)]
+    assert control.handle(ctl.Flushed(2, 5)) == []
+    assert control.frozen == []
+
+
+def test_a_full_log_rotates_at_once_if_the_next_is_prepared() -> None:
+    control = started()
+    assert control.handle(ctl.Prepared(1, 11)) == []
+    assert control.handle(ctl.LogFull(2)) == [ctl.Rotate(11), ctl.Prepare(), ctl.Flush(10)]
+    assert not control.is_stalled
+    assert (control.active, control.frozen) == (11, [10])
+
+
+def test_a_full_log_stalls_until_the_next_is_prepared() -> None:
+    control = started()
+    assert control.handle(ctl.LogFull(1)) == []
+    assert control.is_stalled
+    assert control.handle(ctl.Prepared(2, 11)) == [ctl.Rotate(11), ctl.Prepare(), ctl.Flush(10)]
+    assert not control.is_stalled
+
+
+def test_too_many_frozen_memtables_stall_until_one_is_flushed() -> None:
+    control = started(3, 5, frozen_max=2)
+    control.handle(ctl.Prepared(1, 11))
+    assert control.handle(ctl.LogFull(2)) == []
+    assert control.is_stalled
+    actions = control.handle(ctl.Flushed(3, 3))
+    assert actions == [ctl.Rotate(11), ctl.Prepare(), ctl.Flush(5)]
+    assert not control.is_stalled
+
+
+def test_a_failed_preparation_is_tried_again_a_second_later_and_writers_hear_why() -> None:
+    control = started()
+    control.handle(ctl.LogFull(0))
+    assert control.handle(ctl.PrepareFailed(100, FULL)) == []
+    assert control.refusal == FULL
+    assert control.handle(ctl.Tick(ctl.RETRY_NS, 1)) == []
+    assert control.handle(ctl.Tick(100 + ctl.RETRY_NS, 1)) == [ctl.Prepare()]
+    assert control.handle(ctl.Prepared(2 * ctl.RETRY_NS, 11))[0] == ctl.Rotate(11)
+    assert control.refusal == 0
+
+
+def test_a_failed_flush_is_tried_again_and_refuses_writers_only_when_there_is_no_room() -> None:
+    control = started(3, frozen_max=2)
+    assert control.handle(ctl.FlushFailed(0, FULL)) == []
+    assert control.refusal == 0
+    assert control.handle(ctl.Tick(ctl.RETRY_NS, 1)) == [ctl.Flush(3)]
+    control = started(3, 5, frozen_max=2)
+    control.handle(ctl.FlushFailed(0, FULL))
+    assert control.refusal == FULL
+
+
+def test_a_dead_compactors_jobs_go_to_the_next_one() -> None:
+    control = started(3)
+    assert control.handle(ctl.CompactorDied(0)) == []
+    assert control.handle(ctl.Tick(ctl.RESTART_NS_FIRST - 1, 1)) == []
+    assert control.handle(ctl.Tick(ctl.RESTART_NS_FIRST, 1)) == [ctl.StartCompactor()]
+    assert control.handle(ctl.CompactorReady(ctl.RESTART_NS_FIRST)) == [
+        ctl.Prepare(),
+        ctl.Flush(3),
+    ]
+
+
+def test_nothing_is_asked_of_a_compactor_that_is_not_there() -> None:
+    control = started()
+    control.handle(ctl.Prepared(0, 11))
+    control.handle(ctl.CompactorDied(0))
+    assert control.handle(ctl.LogFull(1)) == [ctl.Rotate(11)]
+    assert control.handle(ctl.LogFull(2)) == []
+    assert control.is_stalled
+
+
+@pytest.mark.parametrize("apart_ns", [0, ctl.CRASH_LOOP_NS // ctl.CRASH_LOOP_COUNT])
+def test_a_crash_loop_ends_the_service(apart_ns: int) -> None:
+    control = started()
+    for death in range(ctl.CRASH_LOOP_COUNT - 1):
+        assert control.handle(ctl.CompactorDied(death * apart_ns)) == []
+        control.handle(ctl.CompactorReady(death * apart_ns))
+    last = (ctl.CRASH_LOOP_COUNT - 1) * apart_ns
+    assert control.handle(ctl.CompactorDied(last)) == [ctl.Exit(ExitCode.CRASH_LOOP)]
+
+
+def test_rare_deaths_never_end_the_service() -> None:
+    control = started()
+    for death in range(3 * ctl.CRASH_LOOP_COUNT):
+        assert control.handle(ctl.CompactorDied(death * ctl.CRASH_LOOP_NS)) == []
+        control.handle(ctl.CompactorReady(death * ctl.CRASH_LOOP_NS))
+
+
+def test_an_idle_service_leaves_after_its_time_and_clients_start_the_clock_anew() -> None:
+    control = Control(frozen_count_max=2, idle_exit_ns=100)
+    control.handle(ctl.Started(0, (), 1))
+    assert control.handle(ctl.Tick(10, 0)) == []
+    assert control.handle(ctl.Tick(109, 0)) == []
+    assert control.handle(ctl.Tick(110, 1)) == []
+    assert control.handle(ctl.Tick(150, 0)) == []
+    assert control.handle(ctl.Tick(249, 0)) == []
+    assert control.handle(ctl.Tick(250, 0)) == [ctl.Exit(ExitCode.OK)]
+
+
+def test_a_service_in_the_foreground_stays() -> None:
+    control = started()
+    assert control.handle(ctl.Tick(10**18, 0)) == []
+    assert control.handle(ctl.Tick(2 * 10**18, 0)) == []
+
+
+@given(steps=st.lists(st.integers(0, 9), max_size=200), frozen_max=st.integers(1, 3))
+def test_any_order_of_events_keeps_the_invariants(steps: list[int], frozen_max: int) -> None:
+    control = Control(frozen_count_max=frozen_max, idle_exit_ns=None)
+    alive, preparing, next_number, now_ns = False, False, 100, 0
+    flushing: int | None = None
+    todo: list[ctl.Action] = control.handle(ctl.Started(0, (), 1))
+    for step in steps:
+        now_ns += 300_000_000
+        event: ctl.Event = ctl.Tick(now_ns, 1)
+        if step <= 1 and alive and preparing:
+            preparing, next_number = False, next_number + 1
+            event = (
+                ctl.PrepareFailed(now_ns, FULL) if step else ctl.Prepared(now_ns, next_number)
+            )
+        elif step in (2, 3) and alive and flushing is not None:
+            event = ctl.FlushFailed(now_ns, FULL) if step == 3 else ctl.Flushed(now_ns, flushing)
+            flushing = None
+        elif step in (4, 5) and not control.is_stalled:
+            event = ctl.LogFull(now_ns)
+        elif step == 6 and alive:
+            alive, preparing, flushing = False, False, None
+            event = ctl.CompactorDied(now_ns)
+        todo += control.handle(event)
+        while todo:
+            match todo.pop(0):
+                case ctl.StartCompactor():
+                    assert not alive
+                    alive = True
+                    todo += control.handle(ctl.CompactorReady(now_ns))
+                case ctl.Prepare():
+                    assert alive
+                    assert not preparing
+                    preparing = True
+                case ctl.Flush(number):
+                    assert alive
+                    assert flushing is None
+                    assert number == control.frozen[0]
+                    flushing = number
+                case ctl.Rotate(number):
+                    assert control.active == number
+                case ctl.Exit():
+                    return
+        assert len(control.frozen) <= frozen_max
+        assert control.frozen == sorted(control.frozen)

@@ -487,6 +487,8 @@ class Coordinator:
 
         Durable: nothing more than before; `stop` has synced.
         """
+        # Who died since the last tick leaves its segment to us; no later coordinator may come.
+        self._ports.reap()
         self.page.retire()
         layout.fence_full()
         # An idle process may map the memtables for long: it keeps addresses and no memory.

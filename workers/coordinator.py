@@ -8,6 +8,9 @@ Order at the start: LOCK, recovery into new synced files, the new generation on 
 the first version, then clients. Order at a clean stop: rings served, WAL synced, epoch retired,
 names removed, LOCK let go.
 
+Long because each action and reason has its few lines here; what they do lies in memtables, ports,
+publisher and children.
+
 Owner: the main thread of the coordinator process.
 """
 

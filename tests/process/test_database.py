@@ -1,6 +1,7 @@
 """Goal: each method does what its words say. Method: a real service, attached from this process.
 
 One service with the default settings serves all tests here; each begins with an empty database.
+Long because a service takes a second to start, and modules can't share one.
 """
 
 from __future__ import annotations

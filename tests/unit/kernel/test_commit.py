@@ -1,7 +1,8 @@
 """Goal: groups are judged, logged and answered in order, and no ring can harm the loop.
 
 Method: a loop over segments in this process's memory, with a log that the test writes. Hostile
-rings are random bytes, and right requests with one word made wrong.
+rings are random bytes, and right requests with one word made wrong. Long because every word of a
+request has its wrong values.
 """
 
 from __future__ import annotations

@@ -510,7 +510,11 @@ cdef class CommitLoop:
                     self.large_no = load_u64(head + c.REQUEST_LARGE_NO)
                     self.large_port = index
                     self.large_bytes = ops_bytes
-                if self.large_port != index or self.large_ops is None:
+                if self.large_port != index:
+                    # Another client's is fetched first. Ending the group here would keep its
+                    # turn from ever coming where this ring is looked at before it.
+                    return 0
+                if self.large_ops is None:
                     return 2
             elif c.REQUEST_HEADER_BYTES + ops_bytes + checks_bytes > nbytes:
                 self._fault(index)

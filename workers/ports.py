@@ -12,6 +12,7 @@ Owner: the coordinator's main thread.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterable
@@ -115,9 +116,12 @@ class Ports:
             os.close(fd)
 
     def close(self) -> None:
-        """Unmap every segment; the clients keep theirs."""
+        """Unmap every segment; the living keep theirs, and nothing stays of the dead."""
         for index in list(self._clients):
             self._drop(index)
+        # Those too that came and died between two looks: there may be no later service to do it.
+        with contextlib.suppress(Error, OSError):
+            self._registry.reap_all()
         self._registry.close()
 
     def _meet(self, entry: ClientEntry) -> bool:

@@ -28,7 +28,7 @@ cdef int as_bytes(object value, str what, const uint8_t **at, Py_ssize_t *count)
     count[0] = PyBytes_GET_SIZE(value)
     if what == "value":
         if count[0] > VALUE_MAX:
-            raise ValueTooLargeError(f"the value has {count[0]} bytes; at most {VALUE_MAX} are allowed")
+            raise ValueTooLargeError(f"the value has {count[0]} bytes; at most {VALUE_MAX} may be")
     elif count[0] > KEY_MAX:
         raise KeyTooLargeError(f"the {what} has {count[0]} bytes; at most {KEY_MAX} are allowed")
     return 0

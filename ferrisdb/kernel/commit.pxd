@@ -2,25 +2,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ferrisdb.kernel.memtable cimport MemtableWriter
-
-cdef struct Outcome:
-    uint64_t request_no
-    uint64_t first_seq
-    uint32_t count
-    uint32_t reply_bytes
-    uint8_t reply[32]
-
-cdef struct Port:
-    uint8_t *base               # the client's segment; NULL: no client here
-    uint64_t pos                # bytes of its ring consumed; private, never read back from the client
-    uint64_t next_no            # the request number that must come next, 0: whatever comes
-    uint64_t unanswered_no
-    uint64_t known_max          # highest request number with an outcome from before this generation
-    uint64_t tick               # last tick in which it sent something
-    uint8_t client_id[16]
-    bint live
-    bint touched                # answered in this group, to be woken behind it
-    Outcome *outcomes           # COMPLETION_COUNT, by request_no % COMPLETION_COUNT
+from ferrisdb.kernel.overlay cimport Overlay
+from ferrisdb.kernel.port cimport Outcome, Port, Request
 
 cdef struct Entry:
     uint32_t port
@@ -72,10 +55,8 @@ cdef class CommitLoop:
     cdef int stage
     cdef int _errno
     # Keys written by the group so far, for the judgement of later requests of the same group.
-    cdef uint64_t *overlay
-    cdef uint32_t overlay_count
+    cdef Overlay overlay
     cdef uint32_t overlay_entries
-    cdef bint overlay_everything
     # A batch in a segment of its own, waiting to be fetched or fetched.
     cdef readonly uint32_t large_port
     cdef readonly uint64_t large_no
@@ -90,16 +71,18 @@ cdef class CommitLoop:
     cdef void _fault(self, uint32_t index) noexcept nogil
     cdef int _grow(self, uint64_t more) except -1 nogil
     cdef int _take(self, uint32_t index) except -1 nogil
-    cdef uint32_t _admit(self, Port *port, const uint8_t *head, uint64_t ops_bytes, uint32_t count) noexcept nogil
-    cdef uint32_t _check_ops(self, uint8_t *ops, uint64_t ops_bytes, uint32_t count) noexcept nogil
-    cdef uint32_t _judge(self, const uint8_t *head, const uint8_t *checks, uint64_t checks_bytes) noexcept nogil
+    cdef uint32_t _admit(self, uint32_t index, const Request *request) noexcept nogil
+    cdef uint32_t _place(self, const Request *request) except? 0xFFFFFFFF nogil
+    cdef void _enter(self, uint32_t index, const Request *request, uint32_t status) noexcept nogil
+    cdef uint32_t _judge(self, uint64_t snapshot_seq, const uint8_t *checks,
+                         uint64_t checks_bytes) noexcept nogil
     cdef void _overlay_fill(self) noexcept nogil
-    cdef void _overlay_add(self, uint64_t hash) noexcept nogil
-    cdef bint _overlay_has(self, uint64_t hash) noexcept nogil
-    cdef uint64_t _newest(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash, uint64_t above) noexcept nogil
+    cdef uint64_t _newest(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash,
+                          uint64_t above) noexcept nogil
     cdef int _step(self) except -1 nogil
     cdef int _after_write(self) noexcept nogil
-    cdef uint64_t _newest_frozen(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash) noexcept with gil
+    cdef uint64_t _newest_frozen(self, const uint8_t *key, uint32_t key_bytes,
+                                 uint64_t hash) noexcept with gil
     cdef int _gather(self) except -1 nogil
     cdef void _seal(self) noexcept nogil
     cdef int _write(self) noexcept nogil

@@ -1,6 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Commit what the clients' rings hold: one thread, one group at a time.
 
+One module, because its stages share one state: a group lives in the loop's arrays from the ring
+to its answer.
+
 Order of a group, always: requests are copied and checked, judged against the memtables and the
 group's earlier requests, sealed into WAL records, written with one pwrite, synced if any request
 asks for it, added to the memtable, made visible, answered; sleepers are woken last. The skip
@@ -22,7 +25,7 @@ Source: group commit as in DeWitt et al. 1984; the sleep and wake protocol is De
 full fence between each side's store and load.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -32,12 +35,15 @@ from libc.string cimport memcpy, memset
 from ferrisdb.kernel cimport layout as c
 from ferrisdb.kernel.cpu cimport (add32, fence_full, futex_wait, futex_wake, hash_bytes,
                                   load32_acquire, load32_relaxed, load64_acquire, load64_relaxed,
-                                  load_u32, load_u64, monotonic_ns, pause, put_u32, put_u64,
-                                  store32_release, store64_release, store64_relaxed, wall_us)
+                                  load_u32, monotonic_ns, pause, put_u32, put_u64,
+                                  store32_release, store64_relaxed, store64_release, wall_us)
 from ferrisdb.kernel.memtable cimport Memtable, MemtableWriter
-from ferrisdb.kernel.source cimport KIND_PUT_EXPIRING, KIND_RANGE_DELETE
-from ferrisdb.kernel.wal cimport (REQUEST_PUT_TTL, WAL_RECORD_HEADER_BYTES, Op, op_parse,
-                                  wal_record_bytes, wal_seal)
+from ferrisdb.kernel.overlay cimport overlay_add, overlay_clear, overlay_has
+from ferrisdb.kernel.port cimport (PEEK_FAULT, PEEK_NONE, PEEK_PAD, PEEK_REQUEST, Outcome, Port,
+                                   Request, check_ops, complete, known_outcome, peek)
+from ferrisdb.kernel.source cimport KIND_RANGE_DELETE
+from ferrisdb.kernel.wal cimport (WAL_RECORD_HEADER_BYTES, Op, op_parse, wal_record_bytes,
+                                  wal_seal)
 
 from ferrisdb.errors import ProtocolError, UsageError
 
@@ -59,8 +65,6 @@ cdef enum:
     PORT_COUNT = 4096
     ENTRY_COUNT = 1024          # requests in one group
     GROUP_BYTES = 1 << 20       # a group ends here, unless its first record alone is larger
-    OVERLAY_SLOTS = 16384
-    OVERLAY_MAX = 8192
     LINK_BEHIND_MAX = 256       # pending nodes that a busy loop leaves unlinked
     LINK_WAIT_NS = 4000         # how long fewer than 16 pending nodes wait for company
     TICK_SHIFT = 12             # 4,096 µs
@@ -77,6 +81,8 @@ cdef enum:
     CODE_COMMIT_UNKNOWN = 42
     CODE_BUSY = 51
     CODE_PROTOCOL = 60
+    END_GROUP = 1041            # no codes: the request waits for the next group,
+    NEXT_RING = 1042            # and other rings go on in this one
     # Never leaves the client's library: validate the reads again at a newer snapshot.
     CODE_HISTORY = 1040
 
@@ -95,7 +101,8 @@ cdef class CommitLoop:
                   uint64_t last_time_us, int64_t spin_ns=20_000, uint32_t cpu_count=1):
         PyObject_GetBuffer(control, &self._control_buffer, PyBUF_WRITABLE)
         PyObject_GetBuffer(doorbell, &self._doorbell_buffer, PyBUF_WRITABLE)
-        if self._control_buffer.len < c.CONTROL_BYTES or self._doorbell_buffer.len < c.DOORBELL_BYTES:
+        if (self._control_buffer.len < c.CONTROL_BYTES
+                or self._doorbell_buffer.len < c.DOORBELL_BYTES):
             raise ProtocolError("the control page or the doorbell is too short")
         self.control = <uint8_t *>self._control_buffer.buf
         self.doorbell = <uint8_t *>self._doorbell_buffer.buf
@@ -109,8 +116,7 @@ cdef class CommitLoop:
         self.history = []
         self.ports = <Port *>calloc(PORT_COUNT, sizeof(Port))
         self.entries = <Entry *>calloc(ENTRY_COUNT, sizeof(Entry))
-        self.overlay = <uint64_t *>calloc(OVERLAY_SLOTS, sizeof(uint64_t))
-        if not self.ports or not self.entries or not self.overlay:
+        if not self.ports or not self.entries:
             raise MemoryError()
         self._grow(GROUP_BYTES)
         self.attention_seen = load32_acquire(self.doorbell + c.DOORBELL_ATTENTION) - 1
@@ -122,7 +128,6 @@ cdef class CommitLoop:
                 free(self.ports[i].outcomes)
         free(self.ports)
         free(self.entries)
-        free(self.overlay)
         free(self.group)
         if self.control:
             PyBuffer_Release(&self._control_buffer)
@@ -190,7 +195,7 @@ cdef class CommitLoop:
             self.large_ops = None
 
     def outcomes(self):
-        """Return (client_id, request_no, unanswered_no, first_seq, count, reply) that may be asked for."""
+        """Return (client_id, request_no, unanswered_no, first_seq, count, reply) still of use."""
         cdef uint32_t i, k
         cdef Port *port
         cdef Outcome *o
@@ -246,15 +251,10 @@ cdef class CommitLoop:
         """errno of the write that failed."""
         return self._errno
 
-    @property
-    def pending_links(self):
-        """Key nodes not yet in order."""
-        return self.memtable.pending_end - self.memtable.pending_first
-
     # The loop
 
     def run(self, int64_t deadline_ns):
-        """Commit until the deadline (monotonic, ns) or until the caller is needed; return a Reason."""
+        """Commit until the deadline (monotonic, ns) or the caller is needed; return a Reason."""
         cdef int reason
         with nogil:
             while True:
@@ -271,11 +271,8 @@ cdef class CommitLoop:
         return reason
 
     def step(self):
-        """Do one group at most and return a Reason; IDLE when the rings are empty and order complete."""
-        cdef int reason
-        with nogil:
-            reason = self._step()
-        return reason
+        """Do one group at most; return a Reason, IDLE when rings are empty and order complete."""
+        return self._step()
 
     cdef int _step(self) except -1 nogil:
         cdef uint32_t attention = load32_acquire(self.doorbell + c.DOORBELL_ATTENTION)
@@ -324,7 +321,7 @@ cdef class CommitLoop:
         return (<const char *>self.group)[:self.group_bytes]
 
     def written(self):
-        """Say that the group stands in the file; return SYNC, or TICK when it is finished."""
+        """Say that the group stands in the file; return SYNC, or TICK if it is finished."""
         if self.stage != STAGE_SEALED:
             raise UsageError("no group is sealed")
         return self._after_write()
@@ -381,9 +378,9 @@ cdef class CommitLoop:
 
     cdef bint _await_more(self, int64_t duration_ns) noexcept nogil:
         cdef int64_t end = monotonic_ns() + duration_ns
-        cdef uint32_t i
+        cdef uint32_t _i
         while True:
-            for i in range(16):
+            for _i in range(16):
                 if self._more():
                     return True
                 pause()
@@ -432,10 +429,7 @@ cdef class CommitLoop:
         self.entry_count = 0
         self.group_sync = False
         self.overlay_entries = 0
-        self.overlay_everything = False
-        if self.overlay_count:
-            memset(self.overlay, 0, OVERLAY_SLOTS * sizeof(uint64_t))
-            self.overlay_count = 0
+        overlay_clear(&self.overlay)
         if self.rotate_wanted:
             return 0
         self.group_time_us = 0
@@ -460,133 +454,32 @@ cdef class CommitLoop:
         return 0
 
     cdef int _take(self, uint32_t index) except -1 nogil:
-        """Take the next request of one ring. Returns 1 if taken, 0 if there is none, 2 to end the group."""
+        """Take the next request of one ring. 1: taken; 0: there is none; 2: end the group first."""
         cdef Port *port = &self.ports[index]
-        cdef uint64_t tail = load64_acquire(port.base + c.CLIENT_TAIL), left = tail - port.pos
-        cdef uint64_t at = port.pos % c.RING_BYTES, ops_bytes, checks_bytes, record_bytes
-        cdef const uint8_t *place = port.base + c.RING_OFFSET + at
-        cdef uint8_t head[c.REQUEST_HEADER_BYTES]
-        cdef uint32_t nbytes, status, count
-        cdef uint8_t *record
-        cdef const uint8_t *ops
-        cdef const uint8_t *checks
-        cdef Entry *entry
-        if left == 0:
+        cdef Request request
+        cdef uint32_t status = 0
+        cdef int found
+        if self.entry_count == ENTRY_COUNT:
+            return 2
+        found = peek(port, &request)
+        if found == PEEK_NONE:
             return 0
-        if left > c.RING_BYTES or tail & 7 or self.entry_count == ENTRY_COUNT:
-            if self.entry_count == ENTRY_COUNT:
-                return 2
-            self._fault(index)
-            return 0
-        nbytes = load32_relaxed(place)
-        if nbytes & 7 or nbytes < 8 or nbytes > left or nbytes > c.RING_BYTES - at:
-            self._fault(index)
-            return 0
-        if (load32_relaxed(place + 4) & 0xFF) == c.REQUEST_PAD:
-            port.pos += nbytes
+        if found == PEEK_PAD:
+            port.pos += request.nbytes
             return 1
-        if nbytes < c.REQUEST_HEADER_BYTES:
+        if found == PEEK_FAULT:
             self._fault(index)
             return 0
-        memcpy(head, place, c.REQUEST_HEADER_BYTES)                     # L1
-        ops_bytes = load_u32(head + c.REQUEST_OPS_BYTES)
-        checks_bytes = load_u32(head + c.REQUEST_CHECKS_BYTES)
-        count = load_u32(head + c.REQUEST_COUNT_)
-        status = self._admit(port, head, ops_bytes, count)
-        if status == CODE_PROTOCOL:
-            self._fault(index)
-            return 0
-        record_bytes = wal_record_bytes(ops_bytes, 0)
-        if status == 0:
-            # Also for a large batch, whose checks lie in the ring all the same.
-            if c.REQUEST_HEADER_BYTES + checks_bytes > nbytes:
-                self._fault(index)
-                return 0
-            if load_u64(head + c.REQUEST_LARGE_NO):
-                # A large batch goes in a group of its own, once its operations have been fetched.
-                if self.entry_count:
-                    return 2
-                if self.large_no == 0:
-                    self.large_no = load_u64(head + c.REQUEST_LARGE_NO)
-                    self.large_port = index
-                    self.large_bytes = ops_bytes
-                if self.large_port != index:
-                    # Another client's is fetched first. Ending the group here would keep its
-                    # turn from ever coming where this ring is looked at before it.
-                    return 0
-                if self.large_ops is None:
-                    return 2
-            elif c.REQUEST_HEADER_BYTES + ops_bytes + checks_bytes > nbytes:
-                self._fault(index)
-                return 0
-            if self.group_bytes and self.group_bytes + record_bytes > GROUP_BYTES:
-                return 2
-            if not self.memtable.could_hold(ops_bytes, count):
-                status = CODE_BATCH_TOO_LARGE
-            elif (self.wal_offset + self.group_bytes + record_bytes > self.wal_capacity
-                    or not self.memtable.has_room(self.group_ops_bytes + ops_bytes,
-                                                  self.group_count + count)):
-                self.rotate_wanted = True
-                return 2
-        if status == 0:
-            self._grow(record_bytes + checks_bytes)
-            record = self.group + self.group_bytes
-            if load_u64(head + c.REQUEST_LARGE_NO):
-                with gil:
-                    ops = <const uint8_t *>PyBytes_AS_STRING(self.large_ops)
-            else:
-                ops = place + c.REQUEST_HEADER_BYTES
-            memcpy(record + WAL_RECORD_HEADER_BYTES, ops, ops_bytes)
-            checks = place + nbytes - ((checks_bytes + 7) & ~<uint64_t>7)
-            memcpy(record + record_bytes, checks, checks_bytes)
-            status = self._check_ops(record + WAL_RECORD_HEADER_BYTES, ops_bytes, count)
+        if known_outcome(port, request.request_no) == NULL:
+            status = self._admit(index, &request)
+            if status == END_GROUP or status == NEXT_RING:
+                return 2 if status == END_GROUP else 0
+            if status == 0:
+                status = self._place(&request)
             if status == CODE_PROTOCOL:
                 self._fault(index)
                 return 0
-            if load_u64(head + c.REQUEST_EXPIRY_US) and (
-                    load_u64(head + c.REQUEST_EXPIRY_US) <= self.group_time_us):
-                status = CODE_CONFLICT
-            elif checks_bytes:
-                status = self._judge(head, record + record_bytes, checks_bytes)
-                if status == CODE_PROTOCOL:
-                    self._fault(index)
-                    return 0
-        entry = &self.entries[self.entry_count]
-        entry.port = index
-        entry.status = status
-        entry.request_no = load_u64(head + c.REQUEST_NO)
-        entry.count = count
-        entry.known = False
-        entry.record_bytes = 0
-        if status == CODE_COMMIT_UNKNOWN:
-            # _admit found it among the outcomes of an earlier generation.
-            entry.status = 0
-            entry.known = True
-        elif status == 0:
-            entry.first_seq = self.visible_seq + self.group_count + 1
-            entry.record = self.group_bytes
-            entry.record_bytes = record_bytes
-            entry.ops_bytes = <uint32_t>ops_bytes
-            memset(record, 0, WAL_RECORD_HEADER_BYTES)
-            put_u32(record + 4, <uint32_t>ops_bytes)
-            put_u64(record + 8, entry.first_seq)
-            put_u32(record + 16, count)
-            put_u64(record + 32, self.group_time_us)
-            memcpy(record + 40, port.client_id, 16)
-            put_u64(record + 56, entry.request_no)
-            put_u64(record + 64, load_u64(head + c.REQUEST_UNANSWERED_NO))
-            memset(record + WAL_RECORD_HEADER_BYTES + ops_bytes, 0,
-                   record_bytes - WAL_RECORD_HEADER_BYTES - ops_bytes)
-            self.group_bytes += record_bytes
-            self.group_ops_bytes += ops_bytes
-            self.group_count += count
-            if head[c.REQUEST_DURABILITY] == c.DURABILITY_SYNC:
-                self.group_sync = True
-        self.entry_count += 1
-        port.pos += nbytes
-        port.next_no = entry.request_no + 1
-        port.unanswered_no = load_u64(head + c.REQUEST_UNANSWERED_NO)
-        port.tick = self.tick
+        self._enter(index, &request, status)
         if self.large_no and self.large_port == index:
             self.large_no = 0
             with gil:
@@ -594,50 +487,99 @@ cdef class CommitLoop:
             return 2
         return 1
 
-    cdef uint32_t _admit(self, Port *port, const uint8_t *head, uint64_t ops_bytes,
-                         uint32_t count) noexcept nogil:
-        """Judge a request's header: 0 to go on, a wire code to answer or fault with."""
-        cdef uint64_t request_no = load_u64(head + c.REQUEST_NO), generation
-        if head[c.REQUEST_TYPE] != c.REQUEST_BATCH or request_no == 0:
-            return CODE_PROTOCOL
-        if port.next_no and request_no != port.next_no:
-            return CODE_PROTOCOL
-        if load_u64(head + c.REQUEST_UNANSWERED_NO) > request_no:
-            return CODE_PROTOCOL
-        if head[c.REQUEST_DURABILITY] < c.DURABILITY_ASYNC or head[c.REQUEST_DURABILITY] > c.DURABILITY_SYNC:
-            return CODE_PROTOCOL
-        if request_no <= port.known_max and (
-                port.outcomes[request_no % c.COMPLETION_COUNT].request_no == request_no):
-            return CODE_COMMIT_UNKNOWN          # known after all: see _take
-        generation = load_u64(head + c.REQUEST_GENERATION)
-        if generation and generation != self.generation:
+    cdef uint32_t _admit(self, uint32_t index, const Request *request) noexcept nogil:
+        """Tell whether the group can take the request: 0, END_GROUP, or a wire code to answer."""
+        cdef uint64_t record_bytes = wal_record_bytes(request.ops_bytes, 0)
+        if request.generation and request.generation != self.generation:
             return CODE_SNAPSHOT_TOO_OLD
-        if ops_bytes > load64_relaxed(self.control + c.CONTROL_BATCH_BYTES_MAX):
+        if (request.ops_bytes > load64_relaxed(self.control + c.CONTROL_BATCH_BYTES_MAX)
+                or not self.memtable.could_hold(request.ops_bytes, request.count)):
             return CODE_BATCH_TOO_LARGE
-        if <uint64_t>count * 8 > ops_bytes:
-            return CODE_PROTOCOL
+        if request.large_no:
+            # A large batch goes in a group of its own, once its operations have been fetched.
+            if self.entry_count:
+                return END_GROUP
+            if self.large_no == 0:
+                self.large_no = request.large_no
+                self.large_port = index
+                self.large_bytes = request.ops_bytes
+            if self.large_port != index:
+                # Another client's is fetched first. To end the group here would keep its turn
+                # from ever coming where this ring is looked at before it.
+                return NEXT_RING
+            if self.large_ops is None:
+                return END_GROUP
+        if self.group_bytes and self.group_bytes + record_bytes > GROUP_BYTES:
+            return END_GROUP
+        if (self.wal_offset + self.group_bytes + record_bytes > self.wal_capacity
+                or not self.memtable.has_room(self.group_ops_bytes + request.ops_bytes,
+                                              self.group_count + request.count)):
+            self.rotate_wanted = True
+            return END_GROUP
         return 0
 
-    cdef uint32_t _check_ops(self, uint8_t *ops, uint64_t ops_bytes, uint32_t count) noexcept nogil:
-        """Check the copied operations; relative expiries become absolute, from the group's time."""
-        cdef Op op
-        cdef uint64_t at = 0
-        cdef uint32_t used, seen = 0
-        while at < ops_bytes:
-            used = op_parse(ops + at, ops_bytes - at, &op)
-            if used == 0:
-                return CODE_PROTOCOL
-            if op.kind == REQUEST_PUT_TTL:
-                put_u32(ops + at, op.key_bytes | <uint32_t>KIND_PUT_EXPIRING << 24)
-                put_u64(ops + at + 8, self.group_time_us + op.expires_us)
-            at += used
-            seen += 1
-        return 0 if seen == count else CODE_PROTOCOL
+    cdef uint32_t _place(self, const Request *request) except? 0xFFFFFFFF nogil:
+        """Copy the operations to where their record goes, then check and judge the copy."""
+        cdef uint64_t record_bytes = wal_record_bytes(request.ops_bytes, 0)
+        cdef uint8_t *record
+        cdef const uint8_t *ops = request.ops
+        self._grow(record_bytes + request.checks_bytes)
+        record = self.group + self.group_bytes
+        if request.large_no:
+            with gil:
+                ops = <const uint8_t *>PyBytes_AS_STRING(self.large_ops)
+        memcpy(record + WAL_RECORD_HEADER_BYTES, ops, request.ops_bytes)
+        memcpy(record + record_bytes, request.checks, request.checks_bytes)
+        if not check_ops(record + WAL_RECORD_HEADER_BYTES, request.ops_bytes, request.count,
+                         self.group_time_us):
+            return CODE_PROTOCOL
+        if request.expiry_us and request.expiry_us <= self.group_time_us:
+            return CODE_CONFLICT
+        if request.checks_bytes:
+            return self._judge(request.snapshot_seq, record + record_bytes, request.checks_bytes)
+        return 0
 
-    cdef uint32_t _judge(self, const uint8_t *head, const uint8_t *checks,
+    cdef void _enter(self, uint32_t index, const Request *request, uint32_t status) noexcept nogil:
+        """Put the request into the group: its record's header, or just the answer that it gets."""
+        cdef Port *port = &self.ports[index]
+        cdef Entry *entry = &self.entries[self.entry_count]
+        cdef uint64_t record_bytes = wal_record_bytes(request.ops_bytes, 0)
+        cdef uint64_t ops_end = WAL_RECORD_HEADER_BYTES + <uint64_t>request.ops_bytes
+        cdef uint8_t *record = self.group + self.group_bytes
+        entry.port = index
+        entry.status = status
+        entry.request_no = request.request_no
+        entry.count = request.count
+        entry.known = known_outcome(port, request.request_no) != NULL
+        if status == 0 and not entry.known:
+            entry.first_seq = self.visible_seq + self.group_count + 1
+            entry.record = self.group_bytes
+            entry.record_bytes = record_bytes
+            entry.ops_bytes = request.ops_bytes
+            memset(record, 0, WAL_RECORD_HEADER_BYTES)
+            put_u32(record + 4, request.ops_bytes)
+            put_u64(record + 8, entry.first_seq)
+            put_u32(record + 16, request.count)
+            put_u64(record + 32, self.group_time_us)
+            memcpy(record + 40, port.client_id, 16)
+            put_u64(record + 56, request.request_no)
+            put_u64(record + 64, request.unanswered_no)
+            memset(record + ops_end, 0, record_bytes - ops_end)
+            self.group_bytes += record_bytes
+            self.group_ops_bytes += request.ops_bytes
+            self.group_count += request.count
+            if request.durability == c.DURABILITY_SYNC:
+                self.group_sync = True
+        self.entry_count += 1
+        port.pos += request.nbytes
+        port.next_no = request.request_no + 1
+        port.unanswered_no = request.unanswered_no
+        port.tick = self.tick
+
+    cdef uint32_t _judge(self, uint64_t snapshot_seq, const uint8_t *checks,
                          uint64_t checks_bytes) noexcept nogil:
         """Tell whether a key that the request has read was written after its snapshot."""
-        cdef uint64_t snapshot_seq = load_u64(head + c.REQUEST_SNAPSHOT_SEQ), at = 0, hash
+        cdef uint64_t at = 0, hash
         cdef uint32_t n
         if snapshot_seq + 1 < self.history_first_seq:
             return CODE_HISTORY
@@ -650,7 +592,7 @@ cdef class CommitLoop:
             if n > checks_bytes - at:
                 return CODE_PROTOCOL
             hash = hash_bytes(checks + at, n)
-            if self.overlay_everything or self._overlay_has(hash):
+            if overlay_has(&self.overlay, hash):
                 return CODE_CONFLICT
             if self._newest(checks + at, n, hash, snapshot_seq) > snapshot_seq:
                 return CODE_CONFLICT
@@ -679,7 +621,7 @@ cdef class CommitLoop:
         return newest
 
     cdef void _overlay_fill(self) noexcept nogil:
-        # Hashes stand for keys: two keys of one hash make a conflict that isn't one, and a retry.
+        """Add the keys of the group's entries that have come since the last time."""
         cdef Entry *entry
         cdef Op op
         cdef uint64_t at
@@ -692,33 +634,15 @@ cdef class CommitLoop:
                 continue
             ops = self.group + entry.record + WAL_RECORD_HEADER_BYTES
             at = 0
-            while at < entry.ops_bytes and not self.overlay_everything:
+            while at < entry.ops_bytes and not self.overlay.everything:
                 used = op_parse(ops + at, entry.ops_bytes - at, &op)
                 if used == 0:
                     break
                 at += used
-                if op.kind == KIND_RANGE_DELETE or self.overlay_count >= OVERLAY_MAX:
-                    self.overlay_everything = True
+                if op.kind == KIND_RANGE_DELETE:
+                    self.overlay.everything = True
                 else:
-                    self._overlay_add(hash_bytes(op.key, op.key_bytes))
-
-    cdef void _overlay_add(self, uint64_t hash) noexcept nogil:
-        cdef uint32_t i = hash & (OVERLAY_SLOTS - 1)
-        hash |= 1
-        while self.overlay[i] and self.overlay[i] != hash:
-            i = (i + 1) & (OVERLAY_SLOTS - 1)
-        if self.overlay[i] == 0:
-            self.overlay[i] = hash
-            self.overlay_count += 1
-
-    cdef bint _overlay_has(self, uint64_t hash) noexcept nogil:
-        cdef uint32_t i = hash & (OVERLAY_SLOTS - 1)
-        hash |= 1
-        while self.overlay[i]:
-            if self.overlay[i] == hash:
-                return True
-            i = (i + 1) & (OVERLAY_SLOTS - 1)
-        return False
+                    overlay_add(&self.overlay, hash_bytes(op.key, op.key_bytes))
 
     cdef void _seal(self) noexcept nogil:
         cdef uint32_t i
@@ -785,28 +709,21 @@ cdef class CommitLoop:
             self._count_active()
 
     cdef void _answer(self, uint32_t status) noexcept nogil:
+        """Answer every entry (L3); with a status, those that would have succeeded get it."""
         cdef uint32_t i
         cdef Entry *entry
         cdef Port *port
-        cdef Outcome *outcome
-        cdef uint8_t *completion
+        cdef const Outcome *outcome
         for i in range(self.entry_count):
             entry = &self.entries[i]
             port = &self.ports[entry.port]
             if port.base == NULL:
                 continue
-            completion = port.base + c.COMPLETIONS_OFFSET + (
-                entry.request_no % c.COMPLETION_COUNT) * c.COMPLETION_BYTES
-            outcome = &port.outcomes[entry.request_no % c.COMPLETION_COUNT]
-            put_u32(completion + c.COMPLETION_STATUS, entry.status if entry.status else status)
-            put_u32(completion + c.COMPLETION_REPLY_BYTES, 0)
-            put_u64(completion + c.COMPLETION_SEQ, self.visible_seq)
-            if entry.status == 0 and status == 0:
-                put_u32(completion + c.COMPLETION_REPLY_BYTES, outcome.reply_bytes)
-                put_u64(completion + c.COMPLETION_SEQ, outcome.first_seq + outcome.count - 1)
-                memcpy(completion + c.COMPLETION_REPLY, outcome.reply, 32)
-            store64_release(completion + c.COMPLETION_REQUEST_NO, entry.request_no)     # L3
-            port.touched = True
+            outcome = NULL
+            if entry.status == 0 and (status == 0 or entry.known):
+                outcome = &port.outcomes[entry.request_no % c.COMPLETION_COUNT]
+            complete(port, entry.request_no, 0 if outcome != NULL else entry.status or status,
+                     self.visible_seq, outcome)
 
     cdef void _wake(self) noexcept nogil:
         cdef uint32_t i
@@ -867,49 +784,26 @@ cdef class CommitLoop:
         return 1 if result == EINTR else 0
 
     cdef int _expire(self, uint32_t index, uint32_t status, int64_t now_ns) noexcept nogil:
-        """Answer the ring's next request without committing it, if its time is up.
-
-        Returns 1 if it was answered, 2 if it was a pad, 0 if there is none to answer.
-        """
+        """Answer the next request uncommitted, if its time is up. 1: answered; 2: a pad; 0: none."""
         cdef Port *port = &self.ports[index]
-        cdef uint64_t tail = load64_acquire(port.base + c.CLIENT_TAIL), left = tail - port.pos
-        cdef uint64_t at = port.pos % c.RING_BYTES, request_no
-        cdef const uint8_t *place = port.base + c.RING_OFFSET + at
-        cdef uint8_t head[c.REQUEST_HEADER_BYTES]
-        cdef uint8_t *completion
-        cdef uint32_t nbytes, code = status if status else CODE_BUSY
-        if left == 0:
-            return 0
-        nbytes = load32_relaxed(place)
-        if left > c.RING_BYTES or tail & 7 or nbytes & 7 or nbytes < 8 or nbytes > left or (
-                nbytes > c.RING_BYTES - at):
-            self._fault(index)
-            return 0
-        if (load32_relaxed(place + 4) & 0xFF) == c.REQUEST_PAD:
-            port.pos += nbytes
+        cdef Request request
+        cdef int found = peek(port, &request)
+        if found == PEEK_PAD:
+            port.pos += request.nbytes
             return 2
-        if nbytes < c.REQUEST_HEADER_BYTES:
+        if found == PEEK_FAULT:
             self._fault(index)
             return 0
-        memcpy(head, place, c.REQUEST_HEADER_BYTES)
-        if status == 0 and load_u64(head + c.REQUEST_DEADLINE_NS) > <uint64_t>now_ns:
+        if found != PEEK_REQUEST or (status == 0 and request.deadline_ns > <uint64_t>now_ns):
             return 0
-        request_no = load_u64(head + c.REQUEST_NO)
-        if self._admit(port, head, load_u32(head + c.REQUEST_OPS_BYTES),
-                       load_u32(head + c.REQUEST_COUNT_)) == CODE_PROTOCOL:
-            self._fault(index)
+        # Committed by an earlier generation: answered when groups are taken again.
+        if known_outcome(port, request.request_no) != NULL:
             return 0
-        port.pos += nbytes
-        port.next_no = request_no + 1
+        port.pos += request.nbytes
+        port.next_no = request.request_no + 1
         if self.large_no and self.large_port == index:
             self.large_no = 0
             with gil:
                 self.large_ops = None
-        completion = port.base + c.COMPLETIONS_OFFSET + (
-            request_no % c.COMPLETION_COUNT) * c.COMPLETION_BYTES
-        put_u32(completion + c.COMPLETION_STATUS, code)
-        put_u32(completion + c.COMPLETION_REPLY_BYTES, 0)
-        put_u64(completion + c.COMPLETION_SEQ, self.visible_seq)
-        store64_release(completion + c.COMPLETION_REQUEST_NO, request_no)
-        port.touched = True
+        complete(port, request.request_no, status if status else CODE_BUSY, self.visible_seq, NULL)
         return 1

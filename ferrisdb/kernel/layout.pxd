@@ -1,4 +1,4 @@
-# Offsets of every shared word, in bytes. Owners and memory orders: shm/control.py, shm/client.py, shm/memtable.py.
+# Offsets of every shared word, in bytes. Owners and memory orders are in the modules of shm/.
 # Each hot word has a cache line (64 bytes) of its own.
 
 cpdef enum:
@@ -41,24 +41,24 @@ cpdef enum:
     CLIENT_PID = 40                 # u32, for people
     CLIENT_GENERATION = 64          # u64, client: the generation it has agreed to serve under
     CLIENT_TAIL = 128               # u64, client: bytes pushed since creation, multiple of 8
-    CLIENT_DONE_POS = 192           # u64, client: first byte of the ring that it has not had answered
+    CLIENT_DONE_POS = 192           # u64, client: first byte of the ring not answered yet
     CLIENT_SLOTS_USED = 200         # u32, client: slots at or above this index were never used
-    CLIENT_SLEEPING = 256           # u32, client: number of its threads about to sleep on CLIENT_WAKE
+    CLIENT_SLEEPING = 256           # u32, client: threads about to sleep on CLIENT_WAKE
     CLIENT_WAKE = 320               # u32, coordinator: futex, incremented before a wake
     CLIENT_ATTACHED = 384           # u64, coordinator: generation under which it serves this client
-    CLIENT_ERROR = 448              # u32, coordinator: wire code of why it serves this client no longer
+    CLIENT_ERROR = 448              # u32, coordinator: wire code of why it stopped serving
     CLIENT_LARGE = 512              # u64, client: number of its large-batch segment in use, 0 none
 
     SLOTS_OFFSET = 4096             # SLOT_COUNT x 64 bytes
     SLOT_COUNT = 256
     SLOT_BYTES = 64
     SLOT_EPOCH = 0                  # u64, client: pinned epoch, 0 = free
-    SLOT_SEQ = 8                    # u64, client: snapshot sequence, 2**64-1 = a plain read (no floor needed)
+    SLOT_SEQ = 8                    # u64, client: snapshot sequence; 2**64-1 = a plain read
     SLOT_NOW_US = 16                # u64, client: the snapshot's frozen time
     SLOT_BORN_NS = 24               # u64, client: monotonic time of the pin
-    SLOT_REVOKED = 32               # u64, coordinator: the epoch it revoked here (too old); sticky until reuse
+    SLOT_REVOKED = 32               # u64, coordinator: the epoch that it revoked here
 
-    COMPLETIONS_OFFSET = 20480      # COMPLETION_COUNT x 64 bytes, indexed by request_no % COMPLETION_COUNT
+    COMPLETIONS_OFFSET = 20480      # COMPLETION_COUNT x 64 bytes, by request_no % their count
     COMPLETION_COUNT = 256
     COMPLETION_BYTES = 64
     COMPLETION_REQUEST_NO = 0       # u64, coordinator: written last, release
@@ -85,9 +85,9 @@ cpdef enum:
     REQUEST_DEADLINE_NS = 40        # u64, monotonic; a stall past it is answered with BusyError
     REQUEST_OPS_BYTES = 48          # u32
     REQUEST_COUNT_ = 52             # u32, operations
-    REQUEST_CHECKS_BYTES = 56       # u32, keys that must be unchanged since the snapshot: u32 length, key, ...
-    REQUEST_LARGE_NO = 64           # u64, number of the segment that holds the operations, 0 = they follow here
-    REQUEST_EXPIRY_US = 72          # u64, earliest expiry among what was read: at or before T it is a conflict; 0 none
+    REQUEST_CHECKS_BYTES = 56       # u32, keys unchanged since the snapshot: u32 length, key
+    REQUEST_LARGE_NO = 64           # u64, segment of the operations; 0 = they follow here
+    REQUEST_EXPIRY_US = 72          # u64, earliest expiry read: up to T a conflict; 0 none
 
     REQUEST_PAD = 1
     REQUEST_BATCH = 2
@@ -107,8 +107,8 @@ cpdef enum:
     MEMTABLE_KEYS = 72              # u64, coordinator, relaxed: key nodes
     MEMTABLE_VERSIONS = 80          # u64, coordinator, relaxed
     MEMTABLE_FIRST_SEQ = 88         # u64, coordinator: lowest sequence that may be in it
-    MEMTABLE_RANGES = 128           # u32, coordinator, release: offset of the newest range tombstone, 0 none
+    MEMTABLE_RANGES = 128           # u32, coordinator, release: newest range tombstone, 0 none
     MEMTABLE_RANGE_COUNT = 132      # u32, coordinator, release (after MEMTABLE_RANGES)
     MEMTABLE_HEAD = 192             # skip list head: HEIGHT_MAX u32 links
     MEMTABLE_HEIGHT_MAX = 16
-    MEMTABLE_SLOTS_OFFSET = 4096    # u64 slots: tag (hash bits 32-63) in bits 32-63, node offset in bits 0-31
+    MEMTABLE_SLOTS_OFFSET = 4096    # u64 slots: tag = hash bits 32-63, node offset in bits 0-31

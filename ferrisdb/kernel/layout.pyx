@@ -5,10 +5,9 @@ Every accessor takes a buffer (a memory map) and an offset in bytes; it checks b
 alignment and raises ValueError. The orders are in the names; see cpu.h.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ferrisdb.kernel cimport cpu
-
 
 
 cdef uint8_t *_word(const uint8_t[::1] buffer, Py_ssize_t offset, Py_ssize_t width) except NULL:
@@ -47,7 +46,8 @@ def fence_full():
     cpu.fence_full()
 
 
-def futex_wait(const uint8_t[::1] buffer not None, Py_ssize_t offset, uint32_t expected, int64_t timeout_ns):
+def futex_wait(const uint8_t[::1] buffer not None, Py_ssize_t offset, uint32_t expected,
+               int64_t timeout_ns):
     """Sleep while the u32 equals `expected`, at most `timeout_ns` (monotonic); may return early."""
     cdef uint8_t *word = _word(buffer, offset, 4)
     with nogil:
@@ -57,5 +57,3 @@ def futex_wait(const uint8_t[::1] buffer not None, Py_ssize_t offset, uint32_t e
 def futex_wake(const uint8_t[::1] buffer not None, Py_ssize_t offset, int count):
     """Wake up to `count` sleepers on the u32."""
     cpu.futex_wake(_word(buffer, offset, 4), count)
-
-

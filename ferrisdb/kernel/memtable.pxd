@@ -1,5 +1,5 @@
 # A memtable in one shared segment: hash index, version chains, skip list. Layout: shm/memtable.py.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ferrisdb.kernel.source cimport Hit, Source
 
@@ -13,14 +13,18 @@ cdef class Memtable:
     cdef bint _held
     # Readers, any process.
     cdef void prefetch(self, uint64_t hash) noexcept nogil
-    cdef bint lookup(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash, uint64_t snapshot_seq,
+    cdef bint lookup(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash,
+                     uint64_t snapshot_seq,
                      Hit *out) noexcept nogil
-    cdef uint64_t newest_seq(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash) noexcept nogil
-    cdef uint32_t find_node(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash) noexcept nogil
+    cdef uint64_t newest_seq(self, const uint8_t *key, uint32_t key_bytes,
+                             uint64_t hash) noexcept nogil
+    cdef uint32_t find_node(self, const uint8_t *key, uint32_t key_bytes,
+                            uint64_t hash) noexcept nogil
     cdef uint32_t range_count(self) noexcept nogil
     cdef uint64_t covering_tail(self, const uint8_t *key, uint32_t key_bytes, uint64_t snapshot_seq,
                                 uint32_t skip_oldest) noexcept nogil
-    cdef uint64_t covering_seq(self, const uint8_t *key, uint32_t key_bytes, uint64_t snapshot_seq) noexcept nogil
+    cdef uint64_t covering_seq(self, const uint8_t *key, uint32_t key_bytes,
+                               uint64_t snapshot_seq) noexcept nogil
 
 cdef class MemtableWriter(Memtable):
     cdef uint64_t used
@@ -38,11 +42,15 @@ cdef class MemtableWriter(Memtable):
     cdef bint has_room(self, uint64_t ops_bytes, uint64_t count) noexcept nogil
     cdef bint could_hold(self, uint64_t ops_bytes, uint64_t count) noexcept nogil
     cdef int reserve_pending(self, uint64_t count) except -1 nogil
-    cdef void apply_ops(self, const uint8_t *ops, uint64_t ops_bytes, uint64_t first_seq) noexcept nogil
+    cdef void apply_ops(self, const uint8_t *ops, uint64_t ops_bytes,
+                        uint64_t first_seq) noexcept nogil
     cdef void link_some(self, uint32_t count_max) noexcept nogil
+    cdef void _search(self, const uint32_t *nodes, uint32_t n, uint32_t preds[][16]) noexcept nogil
+    cdef void _splice(self, uint32_t node, uint32_t *preds) noexcept nogil
     cdef uint32_t _alloc(self, uint64_t nbytes) noexcept nogil
     cdef void _insert(self, uint8_t kind, const uint8_t *key, uint32_t key_bytes, uint64_t hash,
-                      const uint8_t *value, uint32_t value_bytes, uint64_t expires_us, uint64_t seq) noexcept nogil
+                      const uint8_t *value, uint32_t value_bytes, uint64_t expires_us,
+                      uint64_t seq) noexcept nogil
     cdef void _insert_range(self, const uint8_t *start, uint32_t start_bytes, const uint8_t *end,
                             uint32_t end_bytes, uint64_t seq) noexcept nogil
 
@@ -53,4 +61,5 @@ cdef class MemtableSource(Source):
     cdef bint _show(self) noexcept nogil
     cdef void _show_forward(self) noexcept nogil
     cdef void _show_backward(self) noexcept nogil
-    cdef uint32_t _last_before(self, const uint8_t *key, uint32_t key_bytes, bint unbounded) noexcept nogil
+    cdef uint32_t _last_before(self, const uint8_t *key, uint32_t key_bytes,
+                               bint unbounded) noexcept nogil

@@ -1,6 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Hold the newest versions in shared memory: one writer, lock-free readers in any process.
 
+Writer, reader and source are one module, because they share the layout's small inline functions.
+
 A point lookup goes through an open-addressing hash index to a key node and along its versions,
 newest first. Order is a skip list of key nodes. A node is shown by the hash index as soon as it
 is written, and linked into the list afterwards, sixteen at a time in lockstep, so that their
@@ -22,18 +24,18 @@ search is group prefetching as in Chen, Ailamaki, Gibbons and Mowry 2004, applie
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from ferrisdb.kernel cimport layout as c
 from ferrisdb.kernel.cpu cimport (compare, hash_bytes, load32_acquire, load32_relaxed,
-                                  load64_acquire, load64_relaxed, load_u64, prefetch,
+                                  load64_acquire, load64_relaxed, load_u64,
                                   store32_release, store32_relaxed, store64_relaxed,
                                   store64_release)
-from ferrisdb.kernel.source cimport (KIND_DELETE, KIND_PUT, KIND_PUT_EXPIRING, KIND_RANGE_DELETE,
-                                     Hit, Source)
-from ferrisdb.kernel.wal cimport Op, WalRecord, op_parse, wal_parse
+from ferrisdb.kernel.cpu cimport prefetch as prefetch_line
+from ferrisdb.kernel.source cimport KIND_PUT_EXPIRING, KIND_RANGE_DELETE, Hit, Source
+from ferrisdb.kernel.wal cimport Op, op_parse
 
 from ferrisdb.errors import ProtocolError, UsageError
 
@@ -116,9 +118,10 @@ cdef class Memtable:
             PyBuffer_Release(&self._buffer)
 
     cdef void prefetch(self, uint64_t hash) noexcept nogil:
-        prefetch(self.base + c.MEMTABLE_SLOTS_OFFSET + (hash & self.slot_mask) * 8)
+        prefetch_line(self.base + c.MEMTABLE_SLOTS_OFFSET + (hash & self.slot_mask) * 8)
 
-    cdef uint32_t find_node(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash) noexcept nogil:
+    cdef uint32_t find_node(self, const uint8_t *key, uint32_t key_bytes,
+                            uint64_t hash) noexcept nogil:
         """Return the key's node, or 0. The slots are never full, so a probe ends."""
         cdef const uint8_t *slots = self.base + c.MEMTABLE_SLOTS_OFFSET
         cdef uint64_t i = hash & self.slot_mask, slot
@@ -135,7 +138,8 @@ cdef class Memtable:
                     return <uint32_t>slot
             i = (i + 1) & self.slot_mask
 
-    cdef bint lookup(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash, uint64_t snapshot_seq,
+    cdef bint lookup(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash,
+                     uint64_t snapshot_seq,
                      Hit *out) noexcept nogil:
         """Find the newest version at or below `snapshot_seq`, tombstones included."""
         cdef uint32_t node = self.find_node(key, key_bytes, hash), version
@@ -149,7 +153,8 @@ cdef class Memtable:
             version = load32_acquire(self.base + version + 8)
         return False
 
-    cdef uint64_t newest_seq(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash) noexcept nogil:
+    cdef uint64_t newest_seq(self, const uint8_t *key, uint32_t key_bytes,
+                             uint64_t hash) noexcept nogil:
         """Return the sequence of the key's newest version, 0 if it has none here."""
         cdef uint32_t node = self.find_node(key, key_bytes, hash)
         if node == 0:
@@ -185,7 +190,7 @@ cdef class Memtable:
 
     cdef uint64_t covering_seq(self, const uint8_t *key, uint32_t key_bytes,
                                uint64_t snapshot_seq) noexcept nogil:
-        """Return the newest range tombstone <= snapshot that covers the key, 0 if none; O(tombstones)."""
+        """Return the newest range tombstone <= snapshot over the key, 0 if none; O(tombstones)."""
         return self.covering_tail(key, key_bytes, snapshot_seq, 0)
 
     @property
@@ -209,7 +214,7 @@ cdef class Memtable:
         return load64_relaxed(self.base + c.MEMTABLE_VERSIONS)
 
     def range_tombstones(self):
-        """Return every range tombstone as (start, end, sequence), newest first; end b"" is no bound."""
+        """Return (start, end, sequence) of each range tombstone, newest first; b"": no bound."""
         cdef uint32_t at = load32_acquire(self.base + c.MEMTABLE_RANGES)
         cdef uint32_t start_bytes, end_bytes
         cdef const uint8_t *r
@@ -336,7 +341,8 @@ cdef class MemtableWriter(Memtable):
             node = self._alloc(links + NODE_HEADER + key_bytes) + links
             store32_relaxed(base + node + 4, key_bytes | height << 24)
             memcpy(base + node + NODE_HEADER, key, key_bytes)
-        version = self._alloc(VERSION_HEADER + (8 if kind == KIND_PUT_EXPIRING else 0) + value_bytes)
+        version = self._alloc(
+            VERSION_HEADER + (8 if kind == KIND_PUT_EXPIRING else 0) + value_bytes)
         store64_relaxed(base + version, seq)
         store32_relaxed(base + version + 8, 0 if fresh else load32_relaxed(base + node))
         store32_relaxed(base + version + 12, value_bytes | <uint32_t>kind << 28)
@@ -369,10 +375,12 @@ cdef class MemtableWriter(Memtable):
         memcpy(base + at + 24, start, start_bytes)
         memcpy(base + at + 24 + start_bytes, end, end_bytes)
         store32_release(base + c.MEMTABLE_RANGES, at)
-        store32_release(base + c.MEMTABLE_RANGE_COUNT, load32_relaxed(base + c.MEMTABLE_RANGE_COUNT) + 1)
+        store32_release(base + c.MEMTABLE_RANGE_COUNT,
+                        load32_relaxed(base + c.MEMTABLE_RANGE_COUNT) + 1)
         self.versions += 1
 
-    cdef void apply_ops(self, const uint8_t *ops, uint64_t ops_bytes, uint64_t first_seq) noexcept nogil:
+    cdef void apply_ops(self, const uint8_t *ops, uint64_t ops_bytes,
+                        uint64_t first_seq) noexcept nogil:
         """Add well-formed operations; has_room and reserve_pending were asked before."""
         cdef Op window[LOCKSTEP]
         cdef uint64_t hashes[LOCKSTEP]
@@ -406,75 +414,77 @@ cdef class MemtableWriter(Memtable):
     cdef void link_some(self, uint32_t count_max) noexcept nogil:
         """Link up to `count_max` pending nodes into the skip list, LOCKSTEP searches at a time."""
         cdef uint32_t preds[LOCKSTEP][16]
-        cdef uint32_t at[LOCKSTEP]
-        cdef uint32_t next_[LOCKSTEP]
-        cdef uint32_t beyond[LOCKSTEP]
-        cdef int level[LOCKSTEP]
-        cdef uint32_t n, i, active, node, height, pred, succ
-        cdef int l, top
-        cdef uint8_t *base = self.base
-        cdef const uint8_t *key
-        cdef uint32_t key_bytes
+        cdef uint32_t n, i
         while self.pending_first < self.pending_end and count_max:
             n = self.pending_end - self.pending_first
             n = LOCKSTEP if n > LOCKSTEP else n
             n = count_max if n > count_max else n
             count_max -= n
+            self._search(self.pending + self.pending_first, n, preds)
             for i in range(n):
-                node = self.pending[self.pending_first + i]
-                height = load32_relaxed(base + node + 4) >> 24
-                if height > self.height:
-                    self.height = height
-            top = <int>self.height - 1
-            for i in range(n):
-                at[i] = 0
-                level[i] = top
-                beyond[i] = 0
-                next_[i] = _next(base, 0, top)
-            active = n
-            while active:
-                active = 0
-                for i in range(n):
-                    l = level[i]
-                    if l < 0:
-                        continue
-                    active += 1
-                    node = self.pending[self.pending_first + i]
-                    succ = next_[i]
-                    # A node that was found to lie beyond the key on the level above lies beyond it here.
-                    if succ != 0 and succ != beyond[i] and _compare_node(
-                            base, succ, base + node + NODE_HEADER, _key_bytes(base + node)) < 0:
-                        at[i] = succ
-                    else:
-                        beyond[i] = succ
-                        preds[i][l] = at[i]
-                        l -= 1
-                        level[i] = l
-                        if l < 0:
-                            continue
-                    next_[i] = _next(base, at[i], l)
-                    # The links lie just below the header, often in the line before the key's.
-                    prefetch(base + next_[i])
-            for i in range(n):
-                node = self.pending[self.pending_first + i]
-                key = base + node + NODE_HEADER
-                key_bytes = _key_bytes(base + node)
-                height = load32_relaxed(base + node + 4) >> 24
-                for l in range(<int>height):
-                    # Nodes of the same group may have been linked behind the predecessor since.
-                    pred = preds[i][l]
-                    succ = _next(base, pred, l)
-                    while succ and _compare_node(base, succ, key, key_bytes) < 0:
-                        pred = succ
-                        succ = _next(base, pred, l)
-                    preds[i][l] = pred
-                    store32_relaxed(base + node - 4 * (l + 1), succ)
-                for l in range(<int>height):            # M3
-                    if preds[i][l] == 0:
-                        store32_release(base + c.MEMTABLE_HEAD + 4 * l, node)
-                    else:
-                        store32_release(base + preds[i][l] - 4 * (l + 1), node)
+                self._splice(self.pending[self.pending_first + i], preds[i])
             self.pending_first += n
+
+    cdef void _search(self, const uint32_t *nodes, uint32_t n, uint32_t preds[][16]) noexcept nogil:
+        """Find each node's predecessors on all levels, one step of each search in turn."""
+        cdef uint32_t at[LOCKSTEP]
+        cdef uint32_t next_[LOCKSTEP]
+        cdef uint32_t beyond[LOCKSTEP]
+        cdef int level[LOCKSTEP]
+        cdef uint32_t i, active = n, node, succ, height
+        cdef int top
+        cdef uint8_t *base = self.base
+        for i in range(n):
+            height = load32_relaxed(base + nodes[i] + 4) >> 24
+            if height > self.height:
+                self.height = height
+        top = <int>self.height - 1
+        for i in range(n):
+            at[i] = beyond[i] = 0
+            level[i] = top
+            next_[i] = _next(base, 0, top)
+        while active:
+            active = 0
+            for i in range(n):
+                if level[i] < 0:
+                    continue
+                active += 1
+                node = nodes[i]
+                succ = next_[i]
+                # What was found to lie beyond the key on the level above lies beyond it here.
+                if succ != 0 and succ != beyond[i] and _compare_node(
+                        base, succ, base + node + NODE_HEADER, _key_bytes(base + node)) < 0:
+                    at[i] = succ
+                else:
+                    beyond[i] = succ
+                    preds[i][level[i]] = at[i]
+                    level[i] -= 1
+                    if level[i] < 0:
+                        continue
+                next_[i] = _next(base, at[i], level[i])
+                # The links lie just below the header, often in the line before the key's.
+                prefetch_line(base + next_[i])
+
+    cdef void _splice(self, uint32_t node, uint32_t *preds) noexcept nogil:
+        """Link one node behind its predecessors, or behind what was linked there since."""
+        cdef uint8_t *base = self.base
+        cdef const uint8_t *key = base + node + NODE_HEADER
+        cdef uint32_t key_bytes = _key_bytes(base + node)
+        cdef int height = load32_relaxed(base + node + 4) >> 24, k
+        cdef uint32_t pred, succ
+        for k in range(height):
+            pred = preds[k]
+            succ = _next(base, pred, k)
+            while succ and _compare_node(base, succ, key, key_bytes) < 0:
+                pred = succ
+                succ = _next(base, pred, k)
+            preds[k] = pred
+            store32_relaxed(base + node - 4 * (k + 1), succ)
+        for k in range(height):                         # M3
+            if preds[k] == 0:
+                store32_release(base + c.MEMTABLE_HEAD + 4 * k, node)
+            else:
+                store32_release(base + preds[k] - 4 * (k + 1), node)
 
     def link_all(self):
         """Complete the order."""
@@ -549,14 +559,16 @@ cdef class MemtableSource(Source):
                 return
             self.node = _next(self.table.base, self.node, 0)
 
-    cdef uint32_t _last_before(self, const uint8_t *key, uint32_t key_bytes, bint unbounded) noexcept nogil:
+    cdef uint32_t _last_before(self, const uint8_t *key, uint32_t key_bytes,
+                               bint unbounded) noexcept nogil:
         # The last node < key (or the last of all), 0 if there is none.
         cdef const uint8_t *base = self.table.base
         cdef uint32_t at = 0, succ, beyond = 0
         cdef int level = c.MEMTABLE_HEIGHT_MAX - 1
         while level >= 0:
             succ = _next(base, at, level)
-            if succ and succ != beyond and (unbounded or _compare_node(base, succ, key, key_bytes) < 0):
+            if succ and succ != beyond and (
+                    unbounded or _compare_node(base, succ, key, key_bytes) < 0):
                 at = succ
             else:
                 beyond = succ

@@ -17,8 +17,8 @@ cdef struct Hit:
 
 cdef class Source:
     # Entries of one memtable or table, as a movable position. Never owns the memory it shows.
-    cdef bint valid             # False: before the first or behind the last; the rest is then undefined
-    cdef bint all_versions      # True: every version, newest first, forward only (flush, compaction)
+    cdef bint valid             # False: before the first or behind the last entry
+    cdef bint all_versions      # True: every version, newest first, forward only
     cdef uint64_t snapshot_seq  # else: per key only the newest version at or below this
     cdef const uint8_t *key
     cdef uint32_t key_bytes

@@ -8,7 +8,7 @@
 #   .  key, value (for KIND_RANGE_DELETE: start, end; an empty end means no upper bound)
 #
 # Record (8-aligned in the file, padded with zeros to 8):
-#   0  u32  crc: CRC-32C, seed crc32c(0, salt u64 + file offset u64), over bytes 4..end incl. padding
+#   0  u32  crc: CRC-32C, seed crc32c(0, salt u64 + file offset u64), over bytes 4..end
 #   4  u32  ops_bytes
 #   8  u64  first_seq: the operations have first_seq, first_seq + 1, ...
 #  16  u32  count of operations; may be 0
@@ -67,14 +67,15 @@ cdef inline uint32_t wal_seed(uint64_t offset, uint64_t salt) noexcept nogil:
     return crc32c(0, <const uint8_t *>words, 16)
 
 
-cdef inline void wal_seal(uint8_t *record, uint64_t total_bytes, uint64_t offset, uint64_t salt) noexcept nogil:
+cdef inline void wal_seal(uint8_t *record, uint64_t total_bytes, uint64_t offset,
+                          uint64_t salt) noexcept nogil:
     # Call last: writes the checksum over everything else, padding included.
     put_u32(record, crc32c(wal_seed(offset, salt), record + 4, total_bytes - 4))
 
 
 cdef inline bint wal_parse(const uint8_t *base, uint64_t file_bytes, uint64_t offset, uint64_t salt,
                            WalRecord *out) noexcept nogil:
-    # True if a whole record with a right checksum stands at offset. Bytes of operations are not judged.
+    # True if a whole record with a right checksum stands at offset. Operations are not judged.
     cdef uint64_t ops_bytes, reply_bytes, total
     cdef const uint8_t *r = base + offset
     if offset + WAL_RECORD_HEADER_BYTES > file_bytes:
@@ -136,7 +137,8 @@ cdef inline uint32_t op_header_bytes(uint8_t kind) noexcept nogil:
 
 
 cdef inline uint8_t *op_write(uint8_t *p, uint8_t kind, const uint8_t *key, uint32_t key_bytes,
-                              const uint8_t *value, uint32_t value_bytes, uint64_t expires_us) noexcept nogil:
+                              const uint8_t *value, uint32_t value_bytes,
+                              uint64_t expires_us) noexcept nogil:
     # Returns the byte behind the operation; the caller has made sure of the room.
     put_u32(p, key_bytes | <uint32_t>kind << 24)
     put_u32(p + 4, value_bytes)

@@ -1,0 +1,149 @@
+# The coordinator's end of one client's ring: what it knows of the client, how it reads a request.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from ferrisdb.kernel cimport layout as c
+from ferrisdb.kernel.cpu cimport (compare, load32_relaxed, load64_acquire, load_u32, load_u64,
+                                  put_u32, put_u64, store64_release)
+from ferrisdb.kernel.source cimport KIND_PUT_EXPIRING, KIND_RANGE_DELETE
+from ferrisdb.kernel.wal cimport REQUEST_PUT_TTL, STORED_KEY_BYTES_MAX, Op, op_parse
+
+# What became of a request, for a client that asks again.
+cdef struct Outcome:
+    uint64_t request_no
+    uint64_t first_seq
+    uint32_t count
+    uint32_t reply_bytes
+    uint8_t reply[32]
+
+cdef struct Port:
+    uint8_t *base               # the client's segment; NULL: no client here
+    uint64_t pos                # bytes of its ring consumed; private, never read from the client
+    uint64_t next_no            # the request number that must come next, 0: whatever comes
+    uint64_t unanswered_no
+    uint64_t known_max          # highest request with an outcome from before this generation
+    uint64_t tick               # last tick in which it sent something
+    uint8_t client_id[16]
+    bint live
+    bint touched                # answered in this group, to be woken behind it
+    Outcome *outcomes           # COMPLETION_COUNT, by request_no % COMPLETION_COUNT
+
+# A request's header: a copy, checked. Its operations and checks still lie in the ring.
+cdef struct Request:
+    const uint8_t *ops          # meaningless where large_no is not 0
+    const uint8_t *checks
+    uint32_t nbytes
+    uint32_t ops_bytes
+    uint32_t checks_bytes
+    uint32_t count
+    uint8_t durability
+    uint64_t request_no
+    uint64_t unanswered_no
+    uint64_t generation
+    uint64_t snapshot_seq
+    uint64_t deadline_ns
+    uint64_t large_no
+    uint64_t expiry_us
+
+cdef enum:
+    PEEK_NONE = 0               # the ring is empty
+    PEEK_REQUEST = 1
+    PEEK_PAD = 2                # skip nbytes
+    PEEK_FAULT = 3              # the client breaks the agreement
+
+    EXPIRES_US_MAX = 1 << 60    # longest time to live; keeps sums below 2**63
+
+
+cdef inline int peek(const Port *port, Request *out) noexcept nogil:
+    # Read the ring's next request; nothing is consumed. Bytes are copied, then checked (L1).
+    cdef uint64_t tail = load64_acquire(port.base + c.CLIENT_TAIL), left = tail - port.pos
+    cdef uint64_t at = port.pos % c.RING_BYTES, need
+    cdef const uint8_t *place = port.base + c.RING_OFFSET + at
+    cdef uint8_t head[c.REQUEST_HEADER_BYTES]
+    if left == 0:
+        return PEEK_NONE
+    if left > c.RING_BYTES or tail & 7:
+        return PEEK_FAULT
+    out.nbytes = load32_relaxed(place)
+    if out.nbytes & 7 or out.nbytes < 8 or out.nbytes > left or out.nbytes > c.RING_BYTES - at:
+        return PEEK_FAULT
+    if (load32_relaxed(place + 4) & 0xFF) == c.REQUEST_PAD:
+        return PEEK_PAD
+    if out.nbytes < c.REQUEST_HEADER_BYTES:
+        return PEEK_FAULT
+    memcpy(head, place, c.REQUEST_HEADER_BYTES)
+    out.durability = head[c.REQUEST_DURABILITY]
+    out.request_no = load_u64(head + c.REQUEST_NO)
+    out.unanswered_no = load_u64(head + c.REQUEST_UNANSWERED_NO)
+    out.generation = load_u64(head + c.REQUEST_GENERATION)
+    out.snapshot_seq = load_u64(head + c.REQUEST_SNAPSHOT_SEQ)
+    out.deadline_ns = load_u64(head + c.REQUEST_DEADLINE_NS)
+    out.large_no = load_u64(head + c.REQUEST_LARGE_NO)
+    out.expiry_us = load_u64(head + c.REQUEST_EXPIRY_US)
+    out.ops_bytes = load_u32(head + c.REQUEST_OPS_BYTES)
+    out.count = load_u32(head + c.REQUEST_COUNT_)
+    out.checks_bytes = load_u32(head + c.REQUEST_CHECKS_BYTES)
+    need = c.REQUEST_HEADER_BYTES + ((<uint64_t>out.checks_bytes + 7) & ~<uint64_t>7)
+    if out.large_no == 0:
+        need += out.ops_bytes
+    if need > out.nbytes or <uint64_t>out.count * 8 > out.ops_bytes:
+        return PEEK_FAULT
+    if head[c.REQUEST_TYPE] != c.REQUEST_BATCH or out.request_no == 0:
+        return PEEK_FAULT
+    if port.next_no and out.request_no != port.next_no:
+        return PEEK_FAULT
+    if out.unanswered_no > out.request_no:
+        return PEEK_FAULT
+    if out.durability < c.DURABILITY_ASYNC or out.durability > c.DURABILITY_SYNC:
+        return PEEK_FAULT
+    out.ops = place + c.REQUEST_HEADER_BYTES
+    out.checks = place + out.nbytes - ((<uint64_t>out.checks_bytes + 7) & ~<uint64_t>7)
+    return PEEK_REQUEST
+
+
+cdef inline const Outcome *known_outcome(const Port *port, uint64_t request_no) noexcept nogil:
+    # What an earlier generation committed for this request; NULL if it did not.
+    cdef const Outcome *outcome = &port.outcomes[request_no % c.COMPLETION_COUNT]
+    if request_no <= port.known_max and outcome.request_no == request_no:
+        return outcome
+    return NULL
+
+
+cdef inline void complete(Port *port, uint64_t request_no, uint32_t status, uint64_t seq,
+                          const Outcome *outcome) noexcept nogil:
+    # Write the answer, its request number last (release): who sees the number sees the rest.
+    cdef uint8_t *completion = port.base + c.COMPLETIONS_OFFSET + (
+        request_no % c.COMPLETION_COUNT) * c.COMPLETION_BYTES
+    put_u32(completion + c.COMPLETION_STATUS, status)
+    put_u32(completion + c.COMPLETION_REPLY_BYTES, 0)
+    put_u64(completion + c.COMPLETION_SEQ, seq)
+    if outcome != NULL:
+        put_u32(completion + c.COMPLETION_REPLY_BYTES, outcome.reply_bytes)
+        put_u64(completion + c.COMPLETION_SEQ, outcome.first_seq + outcome.count - 1)
+        memcpy(completion + c.COMPLETION_REPLY, outcome.reply, 32)
+    store64_release(completion + c.COMPLETION_REQUEST_NO, request_no)
+    port.touched = True
+
+
+cdef inline bint check_ops(uint8_t *ops, uint64_t ops_bytes, uint32_t count,
+                           uint64_t time_us) noexcept nogil:
+    # Tell whether copied operations are well-formed; relative expiries become absolute here.
+    cdef Op op
+    cdef uint64_t at = 0
+    cdef uint32_t used, seen = 0
+    while at < ops_bytes:
+        used = op_parse(ops + at, ops_bytes - at, &op)
+        if used == 0:
+            return False
+        if op.kind == KIND_RANGE_DELETE and op.value_bytes and (
+                op.value_bytes > STORED_KEY_BYTES_MAX
+                or compare(op.key, op.key_bytes, op.value, op.value_bytes) >= 0):
+            return False
+        if op.kind == REQUEST_PUT_TTL:
+            if op.expires_us > EXPIRES_US_MAX:
+                return False
+            put_u32(ops + at, op.key_bytes | <uint32_t>KIND_PUT_EXPIRING << 24)
+            put_u64(ops + at + 8, time_us + op.expires_us)
+        at += used
+        seen += 1
+    return seen == count

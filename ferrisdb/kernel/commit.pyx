@@ -317,7 +317,7 @@ cdef class CommitLoop:
         return TICK
 
     def group_view(self):
-        """Return the sealed group as bytes, to be written at `wal_offset`."""
+        """Return the sealed group's bytes, to be written at `wal_offset`."""
         return (<const char *>self.group)[:self.group_bytes]
 
     def written(self):
@@ -389,10 +389,9 @@ cdef class CommitLoop:
 
     cdef bint _more(self) noexcept nogil:
         cdef uint32_t i
-        cdef Port *port
         for i in range(self.port_end):
-            port = &self.ports[i]
-            if port.live and load64_acquire(port.base + c.CLIENT_TAIL) != port.pos:
+            if self.ports[i].live and load64_acquire(
+                    self.ports[i].base + c.CLIENT_TAIL) != self.ports[i].pos:
                 return True
         return False
 
@@ -784,7 +783,7 @@ cdef class CommitLoop:
         return 1 if result == EINTR else 0
 
     cdef int _expire(self, uint32_t index, uint32_t status, int64_t now_ns) noexcept nogil:
-        """Answer the next request uncommitted, if its time is up. 1: answered; 2: a pad; 0: none."""
+        """Answer the next request uncommitted if its time is up. 1: answered; 2: a pad; 0: none."""
         cdef Port *port = &self.ports[index]
         cdef Request request
         cdef int found = peek(port, &request)

@@ -3,7 +3,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ferrisdb.kernel.memtable cimport MemtableWriter
 from ferrisdb.kernel.overlay cimport Overlay
-from ferrisdb.kernel.port cimport Outcome, Port, Request
+from ferrisdb.kernel.port cimport Request
+from ferrisdb.kernel.ports cimport PortTable
 
 cdef struct Entry:
     uint32_t port
@@ -16,16 +17,12 @@ cdef struct Entry:
     uint64_t record_bytes
     bint known                  # committed in an earlier generation: answer, don't apply
 
-cdef class CommitLoop:
+cdef class CommitLoop(PortTable):
     cdef uint8_t *control
     cdef uint8_t *doorbell
     cdef Py_buffer _control_buffer
     cdef Py_buffer _doorbell_buffer
-    cdef list _views
-    cdef Port *ports
-    cdef uint32_t port_end
     cdef uint32_t port_first
-    cdef uint64_t generation
     cdef readonly uint64_t visible_seq
     cdef readonly uint64_t last_time_us
     cdef int64_t spin_ns
@@ -64,11 +61,8 @@ cdef class CommitLoop:
     cdef bytes large_ops
     cdef readonly uint64_t commits
     cdef readonly uint64_t groups
-    cdef readonly uint64_t faults
     cdef uint32_t _pending(self) noexcept nogil
     cdef bint _await_more(self, int64_t duration_ns) noexcept nogil
-    cdef bint _more(self) noexcept nogil
-    cdef void _fault(self, uint32_t index) noexcept nogil
     cdef int _grow(self, uint64_t more) except -1 nogil
     cdef int _take(self, uint32_t index) except -1 nogil
     cdef uint32_t _admit(self, uint32_t index, const Request *request) noexcept nogil
@@ -88,7 +82,6 @@ cdef class CommitLoop:
     cdef int _write(self) noexcept nogil
     cdef void _finish(self) noexcept nogil
     cdef void _answer(self, uint32_t status) noexcept nogil
-    cdef void _wake(self) noexcept nogil
     cdef void _link(self, uint32_t count_max) noexcept nogil
     cdef void _count_active(self) noexcept nogil
     cdef int _idle(self, int64_t deadline_ns) noexcept nogil

@@ -5,6 +5,7 @@ from typing import Self
 from typing_extensions import Buffer
 
 from ferrisdb.kernel.memtable import Memtable, MemtableWriter
+from ferrisdb.kernel.ports import PortTable
 
 HISTORY_CODE: int
 
@@ -18,7 +19,7 @@ class Reason(IntEnum):
     FAILED = 6
     IDLE = 7
 
-class CommitLoop:
+class CommitLoop(PortTable):
     @property
     def visible_seq(self) -> int: ...
     @property
@@ -38,8 +39,6 @@ class CommitLoop:
     @property
     def groups(self) -> int: ...
     @property
-    def faults(self) -> int: ...
-    @property
     def error_number(self) -> int: ...
     def __new__(
         cls,
@@ -52,16 +51,7 @@ class CommitLoop:
         spin_ns: int = 20_000,
         cpu_count: int = 1,
     ) -> Self: ...
-    def add_port(
-        self,
-        index: int,
-        view: Buffer,
-        client_id: bytes,
-        outcomes: Iterable[tuple[int, int, int, bytes]] = (),
-    ) -> None: ...
     def remove_port(self, index: int) -> None: ...
-    def outcomes(self) -> list[tuple[bytes, int, int, int, int, bytes]]: ...
-    def is_served(self, index: int) -> bool: ...
     def set_log(
         self,
         memtable: MemtableWriter,
@@ -83,5 +73,4 @@ class CommitLoop:
     def poison(self) -> None: ...
     def supply_large(self, ops: bytes | None) -> None: ...
     def serve_stalled(self, status: int, now_ns: int) -> int: ...
-    def has_requests(self) -> bool: ...
     def link_all(self) -> None: ...

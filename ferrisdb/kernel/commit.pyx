@@ -21,8 +21,7 @@ Invariants
     L4  Each ring is answered in order. The consumer's position is private to this loop.
     L5  After a failed write or sync nothing more is committed by this object.
 
-Source: group commit as in DeWitt et al. 1984; the sleep and wake protocol is Dekker's, with a
-full fence between each side's store and load.
+Source: group commit, DeWitt et al. 1984; sleep and wake: Dekker, a full fence on each side.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -33,14 +32,18 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from ferrisdb.kernel cimport layout as c
-from ferrisdb.kernel.cpu cimport (add32, fence_full, futex_wait, futex_wake, hash_bytes,
+from ferrisdb.kernel.cpu cimport (fence_full, futex_wait, hash_bytes,
                                   load32_acquire, load32_relaxed, load64_acquire, load64_relaxed,
                                   load_u32, monotonic_ns, pause, put_u32, put_u64,
                                   store32_release, store64_relaxed, store64_release, wall_us)
 from ferrisdb.kernel.memtable cimport Memtable, MemtableWriter
 from ferrisdb.kernel.overlay cimport overlay_add, overlay_clear, overlay_has
-from ferrisdb.kernel.port cimport (PEEK_FAULT, PEEK_NONE, PEEK_PAD, PEEK_REQUEST, Outcome, Port,
-                                   Request, check_ops, complete, known_outcome, peek)
+from ferrisdb.kernel.port cimport (CODE_BATCH_TOO_LARGE, CODE_BUSY, CODE_COMMIT_UNKNOWN,
+                                   CODE_CONFLICT, CODE_HISTORY, CODE_PROTOCOL,
+                                   CODE_SNAPSHOT_TOO_OLD, PEEK_FAULT, PEEK_NONE, PEEK_PAD,
+                                   PEEK_REQUEST, Outcome, Port, Request, check_ops, complete,
+                                   known_outcome, peek)
+from ferrisdb.kernel.ports cimport PortTable
 from ferrisdb.kernel.source cimport KIND_RANGE_DELETE
 from ferrisdb.kernel.wal cimport (WAL_RECORD_HEADER_BYTES, Op, op_parse, wal_record_bytes,
                                   wal_seal)
@@ -62,7 +65,6 @@ cpdef enum Reason:
     IDLE = 7            # only from step(): nothing to do
 
 cdef enum:
-    PORT_COUNT = 4096
     ENTRY_COUNT = 1024          # requests in one group
     GROUP_BYTES = 1 << 20       # a group ends here, unless its first record alone is larger
     LINK_BEHIND_MAX = 256       # pending nodes that a busy loop leaves unlinked
@@ -74,22 +76,13 @@ cdef enum:
     STAGE_WRITTEN = 2
     STAGE_POISONED = 3
 
-    # Wire codes of ferrisdb.errors.
-    CODE_BATCH_TOO_LARGE = 14
-    CODE_CONFLICT = 40
-    CODE_SNAPSHOT_TOO_OLD = 41
-    CODE_COMMIT_UNKNOWN = 42
-    CODE_BUSY = 51
-    CODE_PROTOCOL = 60
     END_GROUP = 1041            # no codes: the request waits for the next group,
     NEXT_RING = 1042            # and other rings go on in this one
-    # Never leaves the client's library: validate the reads again at a newer snapshot.
-    CODE_HISTORY = 1040
 
 HISTORY_CODE = CODE_HISTORY
 
 
-cdef class CommitLoop:
+cdef class CommitLoop(PortTable):
     """The single sequencer of writes.
 
     Shape:   control and doorbell, their mapped writable segments.
@@ -112,109 +105,26 @@ cdef class CommitLoop:
         self.spin_ns = spin_ns
         self.cpu_count = cpu_count
         self.fd = -1
-        self._views = [None] * PORT_COUNT
         self.history = []
-        self.ports = <Port *>calloc(PORT_COUNT, sizeof(Port))
         self.entries = <Entry *>calloc(ENTRY_COUNT, sizeof(Entry))
-        if not self.ports or not self.entries:
+        if not self.entries:
             raise MemoryError()
         self._grow(GROUP_BYTES)
         self.attention_seen = load32_acquire(self.doorbell + c.DOORBELL_ATTENTION) - 1
 
     def __dealloc__(self):
-        cdef uint32_t i
-        if self.ports:
-            for i in range(PORT_COUNT):
-                free(self.ports[i].outcomes)
-        free(self.ports)
         free(self.entries)
         free(self.group)
         if self.control:
             PyBuffer_Release(&self._control_buffer)
-        if self.doorbell:
             PyBuffer_Release(&self._doorbell_buffer)
-
-    # Attaching and detaching
-
-    def add_port(self, uint32_t index, view, bytes client_id not None, outcomes=()):
-        """Serve the client whose segment is `view`, from its own first unanswered request on.
-
-        Shape:   index, its place in the registry; outcomes, (request_no, first_seq, count, reply)
-                 of what an earlier generation committed for it and it may ask about.
-        Raises:  ProtocolError if the segment is not that of a client.
-        """
-        cdef Port *port
-        cdef Outcome *outcome
-        cdef const uint8_t[::1] words = view
-        cdef uint64_t request_no
-        if index >= PORT_COUNT or len(client_id) != 16:
-            raise UsageError("no such port")
-        if words.shape[0] < c.CLIENT_BYTES:
-            raise ProtocolError("the client's segment is too short")
-        port = &self.ports[index]
-        self.remove_port(index)
-        port.outcomes = <Outcome *>calloc(c.COMPLETION_COUNT, sizeof(Outcome))
-        if port.outcomes == NULL:
-            raise MemoryError()
-        port.base = <uint8_t *>&words[0]
-        port.pos = load64_acquire(port.base + c.CLIENT_DONE_POS)
-        port.next_no = 0
-        port.known_max = 0
-        port.unanswered_no = 0
-        memcpy(port.client_id, PyBytes_AS_STRING(client_id), 16)
-        for request_no, first_seq, count, reply in outcomes:
-            outcome = &port.outcomes[request_no % c.COMPLETION_COUNT]
-            if request_no <= outcome.request_no:
-                continue
-            outcome.request_no = request_no
-            outcome.first_seq = first_seq
-            outcome.count = count
-            outcome.reply_bytes = <uint32_t>min(len(reply), 32)
-            memcpy(outcome.reply, PyBytes_AS_STRING(reply), outcome.reply_bytes)
-            port.known_max = max(port.known_max, request_no)
-        self._views[index] = words
-        port.live = True
-        if index >= self.port_end:
-            self.port_end = index + 1
-        store32_release(port.base + c.CLIENT_ERROR, 0)
-        store64_release(port.base + c.CLIENT_ATTACHED, self.generation)
-        store32_release(port.base + c.CLIENT_WAKE, load32_relaxed(port.base + c.CLIENT_WAKE) + 1)
-        futex_wake(port.base + c.CLIENT_WAKE, 0x7FFFFFFF)
 
     def remove_port(self, uint32_t index):
         """Stop serving the port; its segment may be unmapped afterwards."""
-        if index >= PORT_COUNT:
-            raise UsageError("no such port")
-        self.ports[index].live = False
-        self.ports[index].base = NULL
-        free(self.ports[index].outcomes)
-        self.ports[index].outcomes = NULL
-        self._views[index] = None
+        PortTable.remove_port(self, index)
         if self.large_no and self.large_port == index:
             self.large_no = 0
             self.large_ops = None
-
-    def outcomes(self):
-        """Return (client_id, request_no, unanswered_no, first_seq, count, reply) still of use."""
-        cdef uint32_t i, k
-        cdef Port *port
-        cdef Outcome *o
-        found = []
-        for i in range(self.port_end):
-            port = &self.ports[i]
-            if port.base == NULL:
-                continue
-            for k in range(c.COMPLETION_COUNT):
-                o = &port.outcomes[k]
-                if o.request_no and o.request_no >= port.unanswered_no:
-                    found.append((<bytes>(<const char *>port.client_id)[:16], o.request_no,
-                                  port.unanswered_no, o.first_seq, o.count,
-                                  (<const char *>o.reply)[:o.reply_bytes]))
-        return found
-
-    def is_served(self, uint32_t index):
-        """Tell whether the port is served: it was added, and sent nothing malformed since."""
-        return index < PORT_COUNT and self.ports[index].live
 
     # The log
 
@@ -369,10 +279,6 @@ cdef class CommitLoop:
                 self._wake()
         return answered
 
-    def has_requests(self):
-        """Tell whether any ring holds a request."""
-        return self._more()
-
     cdef uint32_t _pending(self) noexcept nogil:
         return self.memtable.pending_end - self.memtable.pending_first
 
@@ -386,24 +292,6 @@ cdef class CommitLoop:
                 pause()
             if monotonic_ns() >= end:
                 return False
-
-    cdef bint _more(self) noexcept nogil:
-        cdef uint32_t i
-        for i in range(self.port_end):
-            if self.ports[i].live and load64_acquire(
-                    self.ports[i].base + c.CLIENT_TAIL) != self.ports[i].pos:
-                return True
-        return False
-
-    cdef void _fault(self, uint32_t index) noexcept nogil:
-        # The client breaks the agreement: it is not served until it attaches anew.
-        cdef Port *port = &self.ports[index]
-        port.live = False
-        self.faults += 1
-        if port.base != NULL:
-            store32_release(port.base + c.CLIENT_ERROR, CODE_PROTOCOL)
-            add32(port.base + c.CLIENT_WAKE, 1)
-            futex_wake(port.base + c.CLIENT_WAKE, 0x7FFFFFFF)
 
     cdef int _grow(self, uint64_t more) except -1 nogil:
         cdef uint64_t want = self.group_bytes + more
@@ -723,18 +611,6 @@ cdef class CommitLoop:
                 outcome = &port.outcomes[entry.request_no % c.COMPLETION_COUNT]
             complete(port, entry.request_no, 0 if outcome != NULL else entry.status or status,
                      self.visible_seq, outcome)
-
-    cdef void _wake(self) noexcept nogil:
-        cdef uint32_t i
-        cdef Port *port
-        fence_full()
-        for i in range(self.port_end):
-            port = &self.ports[i]
-            if port.touched:
-                port.touched = False
-                if port.base != NULL and load32_relaxed(port.base + c.CLIENT_SLEEPING):
-                    add32(port.base + c.CLIENT_WAKE, 1)
-                    futex_wake(port.base + c.CLIENT_WAKE, 0x7FFFFFFF)
 
     cdef void _link(self, uint32_t count_max) noexcept nogil:
         """Put pending nodes in order and publish how far the order is complete."""

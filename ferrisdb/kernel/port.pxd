@@ -46,6 +46,17 @@ cdef struct Request:
     uint64_t expiry_us
 
 cdef enum:
+    # Wire codes of ferrisdb.errors.
+    CODE_BATCH_TOO_LARGE = 14
+    CODE_CONFLICT = 40
+    CODE_SNAPSHOT_TOO_OLD = 41
+    CODE_COMMIT_UNKNOWN = 42
+    CODE_BUSY = 51
+    CODE_PROTOCOL = 60
+    # Never leaves the client's library: validate the reads again at a newer snapshot.
+    CODE_HISTORY = 1040
+
+cdef enum:
     PEEK_NONE = 0               # the ring is empty
     PEEK_REQUEST = 1
     PEEK_PAD = 2                # skip nbytes

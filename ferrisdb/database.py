@@ -121,6 +121,7 @@ class Database(Attachment, MutableMapping[bytes, bytes]):
         self._looked_ns = 0
         self._large = itertools.count(1)
         self._large_segments: dict[int, Segment] = {}
+        self._large_lock = threading.Lock()
         self.timeout_ns = int(timeout * 1e9)
         self.default_durability = _DURABILITY_CODES[durability]
         self.cpu_count = (
@@ -223,6 +224,7 @@ class Database(Attachment, MutableMapping[bytes, bytes]):
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._large_segments = {}
+        self._large_lock = threading.Lock()
         self._attach(self._deadline())
 
     # Versions
@@ -322,11 +324,16 @@ class Database(Attachment, MutableMapping[bytes, bytes]):
         """Put a batch's operations into a segment of their own; returns its number."""
         assert self._service is not None and self._registration is not None
         number = large_number(self._registration.index, next(self._large))
-        name = self._service.names.name("x", number)
-        own = self._registration.segment.view
-        # Named before it is made, so that the coordinator can remove it behind our death.
-        layout.store64(own, layout.CLIENT_LARGE, number)
-        segment = Segment.create(name, len(ops))
+        # One at a time: the client segment has one word to name it by.
+        self._large_lock.acquire()
+        try:
+            # Named before it is made, so that the coordinator can remove it behind our death.
+            own = self._registration.segment.view
+            layout.store64(own, layout.CLIENT_LARGE, number)
+            segment = Segment.create(self._service.names.name("x", number), len(ops))
+        except BaseException:
+            self._large_lock.release()
+            raise
         with segment.view as view:
             view[:] = ops
         self._large_segments[number] = segment
@@ -339,6 +346,7 @@ class Database(Attachment, MutableMapping[bytes, bytes]):
             segment.close()
         if self._registration is not None and self._is_alive():
             layout.store64(self._registration.segment.view, layout.CLIENT_LARGE, 0)
+        self._large_lock.release()
 
     # Reading
 
@@ -501,7 +509,7 @@ class Database(Attachment, MutableMapping[bytes, bytes]):
         self.pop(key)
 
     def __len__(self) -> int:
-        """Count the keys at a snapshot: O(n)."""
+        """Count the keys at a snapshot: O(n). `list(db)` asks for it too; `for` and `iter` don't."""
         with self.snapshot() as snap:
             return len(snap)
 

@@ -473,14 +473,18 @@ class Coordinator:
 
     def _settle(self, deadline_ns: int) -> None:
         # Requests that are in the rings now; later ones wait for the next service.
-        while self.loop.has_requests() and self._clock.monotonic_ns() < deadline_ns:
+        while self.loop.has_requests() and self._may_go_on(deadline_ns):
             self._exit_aware_turn(deadline_ns)
         memtables = self._memtables
         long_log = self.loop.wal_offset >= FLUSH_AT_STOP_BYTES
         if long_log and self.control_state.prepared is not None and not memtables.frozen_numbers:
             self._handle(ctl.LogFull(self._clock.monotonic_ns()))
-            while memtables.frozen_numbers and self._clock.monotonic_ns() < deadline_ns:
+            while memtables.frozen_numbers and self._may_go_on(deadline_ns):
                 self._exit_aware_turn(deadline_ns)
+
+    def _may_go_on(self, deadline_ns: int) -> bool:
+        # A poisoned loop takes no further turn.
+        return self._exit is not ExitCode.STORAGE and self._clock.monotonic_ns() < deadline_ns
 
     def _exit_aware_turn(self, deadline_ns: int) -> None:
         self.turn(min(deadline_ns, self._clock.monotonic_ns() + 10_000_000))

@@ -509,7 +509,7 @@ class Database(Attachment, MutableMapping[bytes, bytes]):
         self.pop(key)
 
     def __len__(self) -> int:
-        """Count the keys at a snapshot: O(n). `list(db)` asks for it too; `for` and `iter` don't."""
+        """Count the keys at a snapshot: O(n). `list(db)` asks for it; `for` and `iter` don't."""
         with self.snapshot() as snap:
             return len(snap)
 

@@ -53,7 +53,7 @@ from ferrisdb.workers.publisher import Publisher
 
 _log = logging.getLogger("ferrisdb.coordinator")
 
-TICK_NS = 100_000_000
+TICK_NS = 200_000_000
 SYNC_BEHIND_BYTES = 8 << 20
 FLUSH_AT_STOP_BYTES = 8 << 20
 STOP_NS_MAX = 8_000_000_000

@@ -7,7 +7,9 @@ O2  Files that neither the MANIFEST nor the rules need are removed; if the MANIF
     they are moved to `lost` instead, for the edit that named them may be the one that is gone.
 O3  A WAL file of a generation above the MANIFEST's was written by a recovery that did not live
     to log its edit. It holds copies only and is removed.
-O4  next_file_number is above every number seen in the directory, so numbers are never reused.
+O4  A predecessor that was killed may have left an edit, or CURRENT's new name, unsynced: what was
+    read is made durable before anything is removed on its word.
+O5  next_file_number is above every number seen in the directory, so numbers are never reused.
 
 Owner: the coordinator, under LOCK.
 """
@@ -136,6 +138,7 @@ def open_state(fs: FileSystem, path: str) -> DatabaseState:
         raise CorruptionError(wal_path, 0, "the oldest WAL file still needed", "no file", _ADVICE)
     for name in plan.copies:
         _check_copy(fs, state, name)
+    _secure(fs, state)
     moved = _clear(fs, state, plan)
     return DatabaseState(
         directory=directory,
@@ -258,6 +261,16 @@ def _check_copy(fs: FileSystem, state: DatabaseState, name: str) -> None:
             state.manifest.anomaly or "the end of the file",
             _ADVICE,
         )
+
+
+def _secure(fs: FileSystem, state: DatabaseState) -> None:
+    # O4.
+    file = fs.open_rw(state.manifest.path)
+    try:
+        file.datasync()
+    finally:
+        file.close()
+    fs.sync_dir(state.directory.path)
 
 
 def _clear(fs: FileSystem, state: DatabaseState, plan: _Plan) -> tuple[str, ...]:

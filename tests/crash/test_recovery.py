@@ -108,8 +108,8 @@ def test_failure_of_any_call_of_a_start_is_typed_and_loses_nothing(
 
 
 def survivals(fs: SimFileSystem, index: int) -> list[Survival]:
-    # The order of two names matters in the one instant between a rename and its sync.
-    tries = 16 if index and fs.calls[index - 1].kind == "rename" else 3
+    # Which of two names is there matters in the one instant behind a rename or an unlink.
+    tries = 16 if index and fs.calls[index - 1].kind in ("rename", "unlink") else 3
     return [Survival.NOTHING] + [Survival.RANDOM] * tries
 
 
@@ -122,6 +122,9 @@ def test_every_sync_is_needed(
     assert len(sites) > 8
     needless = []
     for number, (kind, site) in enumerate(sites):
+        if site == "ferrisdb.engine.open._secure":
+            # Needed only behind a process that died before a sync; tests/sim has such deaths.
+            continue
         root = tmp_path / f"site-{number}"
         root.mkdir()
         fs = SimFileSystem(str(root))

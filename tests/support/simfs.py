@@ -13,12 +13,16 @@ before call `index`. The model is POSIX at its strictest:
 Calls are numbered from 0; each write, truncation, sync and change of a name is one. Bytes that
 compiled code writes through `fileno()` are noticed at the next call. Real syncs are not done.
 
-Mutation: `ignore_sync(...)` makes chosen syncs do nothing, to show that a history needs them.
-Faults: `fail(index, errno)`. A write that fails leaves half of its bytes.
+Mutation: `ignore_sync(...)` makes chosen syncs do nothing, to show that a history needs them;
+`without(...)` says what a history would have left without them, where no call's outcome hangs on
+its syncs. Faults: `fail(index, errno)`; a write that fails leaves half of its bytes. Death:
+`kill(index)` and `kill_before(...)` raise `Killed` at a call and at each one behind it, so that
+nothing tidies up, until `revive()`.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import sys
@@ -30,6 +34,10 @@ from ferrisdb.seams import File, RealFile, RealFileSystem, storage_error
 
 Buffer = bytes | bytearray | memoryview
 RAW_PAGE_BYTES = 4096
+
+
+class Killed(BaseException):
+    """The process that makes this call has died; not an Exception, so that none handles it."""
 
 
 class Survival(Enum):
@@ -96,6 +104,16 @@ class _Durable:
     content: bytearray = field(default_factory=bytearray)
     pending: list[_Write | _Truncate] = field(default_factory=list)
     names: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Replayed:
+    """What the first `position` effects, those of calls below `index`, have made durable."""
+
+    index: int = 0
+    position: int = 0
+    nodes: list[_Durable] = field(default_factory=list)
+    pending: list[_Names] = field(default_factory=list)
 
 
 class SimFile:
@@ -182,7 +200,10 @@ class SimFileSystem:
         self._nodes: list[_Node] = [_Node(is_directory=True)]
         self._effects: list[tuple[int, _Effect]] = []
         self._files: list[SimFile] = []
+        self._replayed: _Replayed | None = None
         self._fail: dict[int, int] = {}
+        self._kill_at: int | None = None
+        self._kill_before: tuple[str, str] | None = None
         self._ignore: list[tuple[str, str | None, int | None]] = []
         self._import(0, self.root)
 
@@ -209,6 +230,18 @@ class SimFileSystem:
         """Make the call with this index fail with this errno."""
         self._fail[index] = number
 
+    def kill(self, index: int) -> None:
+        """Have the process die at the call with this index."""
+        self._kill_at = index
+
+    def kill_before(self, kind: str, site: str) -> None:
+        """Have the process die where that function makes its next call of that kind."""
+        self._kill_before = (kind, site)
+
+    def revive(self) -> None:
+        """Let another process make calls; deaths that were to come are called off."""
+        self._kill_at = self._kill_before = None
+
     def ignore_sync(
         self, kind: str, *, site: str | None = None, ordinal: int | None = None
     ) -> None:
@@ -219,6 +252,18 @@ class SimFileSystem:
         """
         self._ignore.append((kind, site, ordinal))
 
+    def without(self, kind: str, site: str) -> SimFileSystem:
+        """Return the same history without these syncs, for `materialise` alone."""
+        gone = _DataSync if kind == "datasync" else _DirSync
+        twin = copy.copy(self)
+        twin._replayed = None
+        twin._effects = [
+            (index, effect)
+            for index, effect in self._effects
+            if index < 0 or not isinstance(effect, gone) or self.calls[index].site != site
+        ]
+        return twin
+
     def sync_sites(self) -> list[tuple[str, str]]:
         """Return (kind, site) of every sync so far, each once, in order of appearance."""
         kinds = ("datasync", "sync_dir")
@@ -227,8 +272,12 @@ class SimFileSystem:
     def begin(self, kind: str, path: str) -> OSError | None:
         """Record a call; return the error with which it is to fail."""
         self.capture()
-        index = self.call_count
-        self.calls.append(Call(index, kind, path, _call_site()))
+        index, site = self.call_count, _call_site()
+        if self._kill_before == (kind, site):
+            self._kill_at = index
+        if self._kill_at is not None and index >= self._kill_at:
+            raise Killed
+        self.calls.append(Call(index, kind, path, site))
         number = self._fail.pop(index, None)
         return None if number is None else OSError(number, os.strerror(number), path)
 
@@ -343,31 +392,41 @@ class SimFileSystem:
         rng: for RANDOM, which pages and names survive.
         """
         self.capture()
-        durable = [_Durable() for _ in self._nodes]
-        names: list[_Names] = []
-        for at, effect in self._effects:
-            if at >= index:
-                break
-            names = _advance(durable, names, effect)
+        state = self._replay(index)
         rng = rng or random.Random(0)
-        for change in _surviving_names(names, survival, rng):
-            _rename(lambda node: durable[node].names, change.changes)
+        places = [dict(node.names) for node in state.nodes]
+        for change in _surviving_names(state.pending, survival, rng):
+            _rename(lambda node: places[node], change.changes)
         contents: dict[int, str] = {}
-        self._build(0, target, durable, survival, rng, contents)
+        self._build(0, target, state.nodes, places, survival, rng, contents)
+
+    def _replay(self, index: int) -> _Replayed:
+        # Goes on from where it was left, as cuts mostly come in the order of their calls.
+        state = self._replayed
+        if state is None or state.index > index:
+            state = self._replayed = _Replayed()
+        state.index = index
+        state.nodes += [_Durable() for _ in range(len(self._nodes) - len(state.nodes))]
+        while state.position < len(self._effects) and self._effects[state.position][0] < index:
+            effect = self._effects[state.position][1]
+            state.pending = _advance(state.nodes, state.pending, effect)
+            state.position += 1
+        return state
 
     def _build(
         self,
         node: int,
         path: str,
         durable: list[_Durable],
+        places: list[dict[str, int]],
         survival: Survival,
         rng: random.Random,
         built: dict[int, str],
     ) -> None:
         if self._nodes[node].is_directory:
             os.mkdir(path)
-            for name, child in sorted(durable[node].names.items()):
-                self._build(child, f"{path}/{name}", durable, survival, rng, built)
+            for name, child in sorted(places[node].items()):
+                self._build(child, f"{path}/{name}", durable, places, survival, rng, built)
         elif node in built:
             os.link(built[node], path)
         else:

@@ -30,7 +30,7 @@ from ferrisdb.exit_codes import ExitCode
 from ferrisdb.format.filenames import DIR, FileKind
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.memtable import Memtable
-from ferrisdb.seams import RealClock, RealFileSystem, RealRng
+from ferrisdb.seams import Clock, FileSystem, RealClock, RealFileSystem, RealRng, Rng
 from ferrisdb.shm.control import ControlPage
 from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.segment import Segment, unlink_segment
@@ -71,12 +71,21 @@ class StopRequested(Exception):
     """The coordinator said Stop: not an error, but what unwinds a flush."""
 
 
-class GuardedFileSystem(RealFileSystem):
-    """The operating system's files, and no rename under another generation (P2)."""
+class GuardedFileSystem:
+    """A file system on which nothing is renamed under another generation (P2).
 
-    def __init__(self, control: ControlPage, generation: int) -> None:
+    All else is the given one's own methods, so that a call's place is its caller's for whoever
+    watches the calls.
+    """
+
+    def __init__(self, fs: FileSystem, control: ControlPage, generation: int) -> None:
+        self._fs = fs
         self._control = control
         self._generation = generation
+        self.open_read, self.open_rw, self.create = fs.open_read, fs.open_rw, fs.create
+        self.unlink, self.link, self.mkdir = fs.unlink, fs.link, fs.mkdir
+        self.sync_dir, self.list_dir, self.exists = fs.sync_dir, fs.list_dir, fs.exists
+        self.size, self.read_all = fs.size, fs.read_all
 
     def check(self) -> None:
         """Raise OrphanedError unless our coordinator's generation stands."""
@@ -84,8 +93,9 @@ class GuardedFileSystem(RealFileSystem):
             raise OrphanedError(f"generation {self._generation} is over")
 
     def rename(self, source: str, target: str) -> None:
+        """Give a file another name, unless we are orphaned."""
         self.check()
-        super().rename(source, target)
+        self._fs.rename(source, target)
 
 
 class Compactor:
@@ -95,7 +105,15 @@ class Compactor:
     """
 
     def __init__(
-        self, directory: str, pipe: Pipe, options: CompactorOptions, generation: int
+        self,
+        directory: str,
+        pipe: Pipe,
+        options: CompactorOptions,
+        generation: int,
+        *,
+        fs: FileSystem,
+        clock: Clock,
+        rng: Rng,
     ) -> None:
         """Attach to the coordinator's segments.
 
@@ -109,14 +127,13 @@ class Compactor:
             raise OrphanedError(f"there is no control page {names.name('k', 0)}")
         self._names = names
         self._control = ControlPage(page)
-        self._fs = GuardedFileSystem(self._control, generation)
+        self._fs = GuardedFileSystem(fs, self._control, generation)
         self._fs.check()
         self._directory = DIR(directory)
         self._pipe = pipe
         self._options = options
         self._owner = WalOwner(self._control.database_id, generation)
-        self._clock = RealClock()
-        self._rng = RealRng()
+        self._clock, self._rng = clock, rng
         self._flushes: deque[FlushMemtable] = deque()
 
     def run(self) -> None:
@@ -126,14 +143,31 @@ class Compactor:
         """
         try:
             while True:
-                # A request that waits goes before the next flush; without flushes, wait for one.
-                while not self._flushes or self._pipe.poll():
-                    self._take_request()
-                self._flush(self._flushes.popleft())
+                self.step()
         except StopRequested:
             return
         finally:
-            self._control.close()
+            self.close()
+
+    @property
+    def has_flushes(self) -> bool:
+        """Whether flushes wait that were asked for before."""
+        return bool(self._flushes)
+
+    def step(self) -> None:
+        """Take a request, or do a flush; `run` and the simulation call it.
+
+        Raises: StopRequested; OrphanedError, EOFError: the coordinator is gone.
+        """
+        # A request that waits goes before the next flush; without flushes, wait for one.
+        if not self._flushes or self._pipe.poll():
+            self._take_request()
+        else:
+            self._flush(self._flushes.popleft())
+
+    def close(self) -> None:
+        """Unmap the control page."""
+        self._control.close()
 
     def _take_request(self) -> None:
         request = self._pipe.recv()
@@ -266,7 +300,15 @@ def main(
     try:
         die_with_parent(parent_pid)
         os.nice(options.nice)
-        Compactor(directory, connection, options, generation).run()
+        Compactor(
+            directory,
+            connection,
+            options,
+            generation,
+            fs=RealFileSystem(),
+            clock=RealClock(),
+            rng=RealRng(),
+        ).run()
         code = ExitCode.OK
     except (OrphanedError, EOFError, BrokenPipeError, ConnectionResetError) as reason:
         _log.info("leaving: %s", reason or "the coordinator closed the pipe")

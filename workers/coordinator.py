@@ -237,11 +237,7 @@ class Coordinator:
 
     def turn(self, deadline_ns: int) -> Reason:
         """Do what comes until the deadline, or until one reason has been dealt with."""
-        now_ns = self._clock.monotonic_ns()
-        if now_ns >= self._next_tick_ns:
-            # Also where groups that need a sync come one behind the other.
-            self._next_tick_ns = now_ns + TICK_NS
-            self._tick()
+        self._tick_if_due()
         if self.control_state.is_stalled:
             self._serve_stall()
             return Reason.TICK
@@ -250,7 +246,8 @@ class Coordinator:
         return reason
 
     def step(self) -> Reason:
-        """Do one thing; for the simulation. IDLE when there is nothing to do."""
+        """Do one thing, and never wait; for the simulation. IDLE when there is nothing to do."""
+        self._tick_if_due()
         self._take_answers()
         if self.control_state.is_stalled:
             return Reason.IDLE
@@ -302,6 +299,13 @@ class Coordinator:
         self.loop.poison()
         self._exit = ExitCode.STORAGE
 
+    def _tick_if_due(self) -> None:
+        # Also where groups that need a sync come one behind the other.
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._next_tick_ns:
+            self._next_tick_ns = now_ns + TICK_NS
+            self._tick()
+
     def _tick(self) -> None:
         now_ns = self._clock.monotonic_ns()
         if self._is_gone():
@@ -312,8 +316,7 @@ class Coordinator:
         self._ports.look()
         self._ports.reap()
         self._handle(ctl.Tick(now_ns, self._ports.count))
-        if self._background_sync:
-            self._sync_behind(now_ns)
+        self._sync_behind(now_ns)
         pins = Pins.collect(self._ports.slots())
         for index, slot, epoch in pins.too_old(now_ns, int(self.options.max_snapshot_age_s * 1e9)):
             _log.info("revoked a snapshot of client %d: older than max_snapshot_age", index)
@@ -336,7 +339,7 @@ class Coordinator:
             self.page.state = layout.STATE_RUNNING
 
     def _sync_behind(self, now_ns: int) -> None:
-        """Make "os" data durable behind the commits, in a thread of its own."""
+        """Make "os" data durable behind the commits, in a thread of its own if we have threads."""
         loop, wal = self.loop, self._memtables.wal
         if self._sync_failed:
             self._poison(StorageError(5, "a background sync of the WAL failed"))
@@ -357,6 +360,9 @@ class Coordinator:
                 return
             self._inbox.put(Synced(wal.number, upto))
 
+        if not self._background_sync:
+            sync()
+            return
         self._sync_thread = threading.Thread(target=sync, name="wal-sync", daemon=True)
         self._sync_thread.start()
 
@@ -443,7 +449,7 @@ class Coordinator:
 
     def _install(self, number: int, table: TableMeta | None) -> None:
         try:
-            self._memtables.install(number, table)
+            self._memtables.install(number, table, self._ports.outcomes())
         except Error as error:
             self._poison(error)
 
@@ -500,8 +506,6 @@ class Coordinator:
         layout.fence_full()
         # An idle process may map the memtables for long: it keeps addresses and no memory.
         self._publisher.retire_memtables(self._memtables.table_numbers(), self._ports.slots())
-        self._ports.close()
-        self._memtables.close_files()
         for name in self._names.recorded:
             unlink_segment(name)
         # The list is rewritten only where it is ours: another directory may have our path now.
@@ -510,7 +514,9 @@ class Coordinator:
         self.abandon()
 
     def abandon(self) -> None:
-        """Unmap everything and leave the names, as a process that is killed does."""
+        """Close and unmap everything and leave the names, as a process that is killed does."""
+        self._ports.close()
+        self._memtables.close_files()
         del self.loop
         self._memtables.unmap()
         self.page.close()

@@ -217,9 +217,10 @@ class Memtables:
         # Not even the opening record is durable yet.
         self._set_log(FIRST_RECORD_OFFSET)
 
-    def install(self, number: int, table: TableMeta | None) -> None:
+    def install(self, number: int, table: TableMeta | None, outcomes: tuple[Outcome, ...]) -> None:
         """Log that a memtable stands in a table now, and publish the version that says so.
 
+        Shape:  outcomes, all that may be asked for: the log that tells them is given up here.
         Raises: StorageError.
         """
         flushed = next(m for m in self._frozen if m.number == number)
@@ -229,7 +230,7 @@ class Memtables:
             last_seq=self._loop.visible_seq,
             log_number=rest[0].number if rest else self._active.number,
             added=() if table is None else (table,),
-            outcomes=tuple(Outcome(*row) for row in self._loop.outcomes()),
+            outcomes=outcomes,
         )
         self._version = self._log_edit(edit)
         self._frozen = rest

@@ -89,6 +89,23 @@ class Ports:
         if known is not None:
             slots_of(known[1])["revoked"][slot] = epoch
 
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Return every outcome that a living client may ask for, for the MANIFEST.
+
+        Those of clients that have not agreed to this generation yet are in no port: a client that
+        is slow to hear of a restart may ask behind the flush of the records that tell, and behind
+        the next restart.
+        """
+        found = [Outcome(*row) for row in self._loop.outcomes()]
+        if self._outcomes:
+            living = {
+                e.client_id for e in self._registry.entries() if self._registry.alive(e.index)
+            }
+            for client_id, known in self._outcomes.items():
+                if client_id in living:
+                    found += known.values()
+        return tuple(found)
+
     def fetch_large(self) -> None:
         """Hand the loop the operations that lie in a segment of their own (Q3)."""
         number = self._loop.large_no

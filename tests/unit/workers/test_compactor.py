@@ -10,6 +10,7 @@ import pytest
 
 from ferrisdb.errors import SharedMemoryFullError, StorageError
 from ferrisdb.kernel import layout
+from ferrisdb.seams import RealClock, RealFileSystem, RealRng
 from ferrisdb.shm.control import ControlPage
 from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.segment import Segment
@@ -81,8 +82,20 @@ def page(control: tuple[SegmentNames, ControlPage]) -> ControlPage:
     return control[1]
 
 
+def compactor(directory: str, pipe: Pipe, generation: int = GENERATION) -> Compactor:
+    return Compactor(
+        directory,
+        pipe,
+        CompactorOptions(),
+        generation,
+        fs=RealFileSystem(),
+        clock=RealClock(),
+        rng=RealRng(),
+    )
+
+
 def run(names: SegmentNames, pipe: Pipe) -> list[Answer]:
-    Compactor(names.directory, pipe, CompactorOptions(), GENERATION).run()
+    compactor(names.directory, pipe).run()
     return pipe.answers
 
 
@@ -214,9 +227,9 @@ def test_a_retired_page_or_none_is_no_place_to_start(
     names: SegmentNames, page: ControlPage, tmp_path: Path
 ) -> None:
     with pytest.raises(OrphanedError):
-        Compactor(names.directory, Pipe(), CompactorOptions(), GENERATION - 1)
+        compactor(names.directory, Pipe(), GENERATION - 1)
     page.retire()
     with pytest.raises(OrphanedError):
-        Compactor(names.directory, Pipe(), CompactorOptions(), GENERATION)
+        compactor(names.directory, Pipe())
     with pytest.raises(OrphanedError):
-        Compactor(str(tmp_path / "nowhere"), Pipe(), CompactorOptions(), GENERATION)
+        compactor(str(tmp_path / "nowhere"), Pipe())

@@ -18,6 +18,9 @@ Mutation: `ignore_sync(...)` makes chosen syncs do nothing, to show that a histo
 its syncs. Faults: `fail(index, errno)`; a write that fails leaves half of its bytes. Death:
 `kill(index)` and `kill_before(...)` raise `Killed` at a call and at each one behind it, so that
 nothing tidies up, until `revive()`.
+
+Long because files, names, what they leave and the faults are one model: apart they would be knobs
+on each other.
 """
 
 from __future__ import annotations

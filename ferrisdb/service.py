@@ -161,7 +161,7 @@ def _spawn(directory: str, log: int) -> None:
         stdout=log,
         stderr=log,
         cwd="/",
-        env=os.environ | {"PYTHONPATH": _python_path()},
+        env=os.environ | {"PYTHONPATH": _python_path(), "FERRISDB_STARTED_BY_OPEN": "1"},
         start_new_session=True,
     )
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
+from ferrisdb.engine.open import is_database
 from ferrisdb.errors import AccessError, Error, StorageError
 from ferrisdb.options import Options
 from ferrisdb.seams import RealClock, RealFileSystem, RealRng
@@ -23,6 +24,7 @@ from ferrisdb.shm.locks import DirectoryLock, check_file_system
 from ferrisdb.workers.children import CompactorProcess
 from ferrisdb.workers.coordinator import Coordinator
 
+STARTED_BY_OPEN = "FERRISDB_STARTED_BY_OPEN"
 START_FAILED = "start failed: code "
 """What `ferrisdb.service` looks for in the log of a service that it started."""
 
@@ -40,11 +42,13 @@ def main(directory: str, settings: Mapping[str, Any]) -> int:
         _configure_log(options.log_level)
         directory = _make_directory(directory)
         check_file_system(directory)
+        # Before LOCK is made in it: a directory of something else is left as it is.
+        is_database(RealFileSystem(), directory)
         lock = DirectoryLock(directory)
         lock.acquire()
     except Error as error:
         _configure_log("info")
-        _log.critical("%s%d: %s", START_FAILED, error.wire_code, error)
+        _tell_starter(error)
         raise
     with lock:
         try:
@@ -58,7 +62,7 @@ def main(directory: str, settings: Mapping[str, Any]) -> int:
                 is_gone=lambda: not lock.is_named,
             )
         except Error as error:
-            _log.critical("%s%d: %s", START_FAILED, error.wire_code, error)
+            _tell_starter(error)
             raise
         _install_signals(coordinator, directory)
         notify("READY=1")
@@ -70,6 +74,12 @@ def main(directory: str, settings: Mapping[str, Any]) -> int:
             coordinator.stop()
         _log.info("stopped %s", directory)
     return int(code)
+
+
+def _tell_starter(error: Error) -> None:
+    # Whoever ran us in a terminal reads the command's one line; `open` needs the code.
+    if os.environ.get(STARTED_BY_OPEN):
+        _log.critical("%s%d: %s", START_FAILED, error.wire_code, error)
 
 
 def notify(state: str) -> None:

@@ -26,6 +26,8 @@ cdef int as_bytes(object value, str what, const uint8_t **at, Py_ssize_t *count)
         raise WrongTypeError(f"a {what} is bytes, not {type(value).__name__}: encode it first")
     at[0] = <const uint8_t *>PyBytes_AS_STRING(value)
     count[0] = PyBytes_GET_SIZE(value)
+    if count[0] <= KEY_MAX:             # whatever it is
+        return 0
     if what == "value":
         if count[0] > VALUE_MAX:
             raise ValueTooLargeError(f"the value has {count[0]} bytes; at most {VALUE_MAX} may be")

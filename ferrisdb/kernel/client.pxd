@@ -8,6 +8,7 @@ cdef class Attachment(RingProducer):
     cdef uint8_t *slot
     cdef readonly ReadView view
     cdef uint8_t *scratch
+    cdef Py_ssize_t key_bytes_max
     cdef uint8_t slots_taken[256]
     cdef int enter(self) except -1
     cdef int pin(self, uint64_t *seq) except -1

@@ -14,7 +14,8 @@ Invariants
     A2 to A5 are those of the writing half, in ring.pyx.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize,
+                            PyBytes_GET_SIZE)
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -48,6 +49,7 @@ cdef class Attachment(RingProducer):
         self.scratch = <uint8_t *>malloc(limits.STORED_KEY_BYTES_MAX + 16)
         if self.scratch == NULL:
             raise MemoryError()
+        self.key_bytes_max = limits.KEY_BYTES_MAX
 
     def __dealloc__(self):
         free(self.scratch)
@@ -108,6 +110,10 @@ cdef class Attachment(RingProducer):
         """Put the stored key into the scratch buffer; returns its length."""
         cdef const uint8_t *k
         cdef Py_ssize_t n
+        if PyBytes_CheckExact(key) and PyBytes_GET_SIZE(key) <= self.key_bytes_max:
+            n = PyBytes_GET_SIZE(key)
+            memcpy(self.scratch + self.prefix_bytes, PyBytes_AS_STRING(key), n)
+            return <int>(self.prefix_bytes + n)
         as_bytes(key, "key", &k, &n)
         memcpy(self.scratch + self.prefix_bytes, k, n)
         return <int>(self.prefix_bytes + n)

@@ -452,6 +452,9 @@ class Coordinator:
             self._memtables.install(number, table, self._ports.outcomes())
         except Error as error:
             self._poison(error)
+            return
+        # At once and not at the next tick: its memory is what the next memtable will need.
+        self._publisher.reclaim(Pins.collect(self._ports.slots()))
 
     # Stopping
 

@@ -46,9 +46,10 @@ from ferrisdb.kernel.memtable import Memtable
 from ferrisdb.kernel.readview import ReadView
 from ferrisdb.kernel.table import Table
 from ferrisdb.keys import DEFAULT_PREFIX
-from ferrisdb.scan import scan_rows
+from ferrisdb.scan import bounds, scan_rows
 from ferrisdb.service import Service
 from ferrisdb.shm import version_page
+from ferrisdb.shm.control_request import CompactRange, encode_control
 from ferrisdb.shm.names import large_number
 from ferrisdb.shm.registry import ClientRegistration
 from ferrisdb.shm.segment import Segment, unlink_segment
@@ -124,9 +125,7 @@ class Database(Attachment, MutableMapping[bytes, bytes]):
         self._large_lock = threading.Lock()
         self.timeout_ns = int(timeout * 1e9)
         self.default_durability = _DURABILITY_CODES[durability]
-        self.cpu_count = (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        )
+        self.cpu_count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         self._set_prefix(DEFAULT_PREFIX)
         self._attach(self._deadline())
         _handles.add(self)
@@ -445,6 +444,37 @@ class Database(Attachment, MutableMapping[bytes, bytes]):
         """
         self.drain()
         self.commit(BatchBuffer(self.prefix), layout.DURABILITY_SYNC)
+
+    def compact(
+        self, start: bytes | None = None, end: bytes | None = None, *, timeout: float | None = None
+    ) -> None:
+        """Merge what is stored of [start, end) into its lowest level, deletes and all.
+
+        Shape:   None is no bound; timeout, seconds to wait for it, None for as long as it takes.
+        Raises:  WrongTypeError, KeyTooLargeError, UsageError; UnavailableError at the time-out,
+                 and the compaction goes on by itself.
+        Cost:    reads and writes all of the range; others read and write meanwhile.
+        """
+        first, last = bounds(self.prefix, start, end, None)
+        if last is not None and first >= last:
+            return
+        give_up_ns = None if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
+        ops = encode_control(CompactRange(first, last))
+        while True:
+            generation = self.generation
+            ticket = self.ask(ops)
+            wait_s = 0.001
+            while self.generation == generation:
+                done = self._control_word(layout.CONTROL_COMPACTED) >= ticket
+                if done and self._control_word(layout.CONTROL_GENERATION) == generation:
+                    return
+                now_ns = time.monotonic_ns()
+                if give_up_ns is not None and now_ns > give_up_ns:
+                    raise UnavailableError("the compaction goes on behind the time-out")
+                time.sleep(wait_s)
+                wait_s = min(wait_s * 2, 0.05)
+                self.enter_call()
+                self._check_service(now_ns + self.timeout_ns)
 
     # Closing
 

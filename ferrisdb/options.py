@@ -53,6 +53,15 @@ class Options:
         1.0, 0.01, 3600, 'longest that an "os" write stays unsynced'
     )
     block_bytes: int = _number(4096, 64, 1 << 20, "size of a table's data block")
+    table_bytes: int = _number(
+        64 << 20, 4096, 1 << 31, "size at which a table that compaction writes ends"
+    )
+    level_base_bytes: int = _number(
+        256 << 20, 4096, 1 << 40, "largest size of the level that takes what is flushed"
+    )
+    compaction_bytes_per_s: int = _number(
+        0, 0, 1 << 40, "most that compaction writes a second; 0: no limit"
+    )
     reader_count: int = _number(0, 0, 256, "reader workers that serve sockets")
     idle_exit_s: float | None = _number(
         None, 0, 86_400, "leave that long after the last client; absent: stay"

@@ -14,7 +14,9 @@ from ferrisdb.errors import (
     WrongTypeError,
 )
 from ferrisdb.kernel.client import Pin
+from ferrisdb.kernel.level import Level
 from ferrisdb.kernel.merge import Scan
+from ferrisdb.kernel.table import Table
 from ferrisdb.keys import prefix_end
 from ferrisdb.limits import KEY_BYTES_MAX
 
@@ -52,12 +54,21 @@ def bounds(
 def open_scan(pin: Pin, first: bytes, last: bytes | None, **how: Any) -> Scan:
     """Return the merge of what a pin holds between two stored keys."""
     sources: list[Any] = [m.source(pin.seq) for m in pin.view.memtables]
+    tables: list[Table] = []
+    levels: dict[int, list[Table]] = {}
     for table, ref in zip(pin.view.tables, pin.view.page.tables, strict=True):
-        if (ref.unbounded or ref.largest >= first) and (last is None or ref.smallest < last):
+        reaches = ref.unbounded or ref.largest >= first
+        if not reaches or (last is not None and ref.smallest >= last):
+            continue
+        tables.append(table)
+        if ref.level == 0:
             sources.append(table.source(pin.seq))
+        else:
+            levels.setdefault(ref.level, []).append(table)
+    sources += [Level(level, pin.seq) for level in levels.values()]
     return Scan(
         sources,
-        pin.view.all_ranges(),
+        pin.view.all_ranges(tables),
         start=first,
         end=last,
         snapshot_seq=pin.seq,

@@ -21,6 +21,7 @@ has a cache line of its own. Stores are release, loads acquire, unless the order
 | 576 | u64 | last time us | T of the last commit group |
 | 640 | u64 | memtable bytes | for stats and batch limits |
 | 648 | u64 | batch bytes max | largest batch accepted, operations as encoded |
+| 704 | u64 | compacted | ticket up to which ranges are compacted (shm/control_request.py) |
 
 Doorbell, segment d0, DOORBELL_BYTES. Any client may write anything; it means nothing but "look".
 
@@ -219,6 +220,15 @@ class ControlPage:
     @last_time_us.setter
     def last_time_us(self, value: int) -> None:
         layout.store64(self._view, layout.CONTROL_LAST_TIME_US, value)
+
+    @property
+    def compacted_ticket(self) -> int:
+        """Highest ticket of this generation whose range is compacted."""
+        return layout.load64(self._view, layout.CONTROL_COMPACTED)
+
+    @compacted_ticket.setter
+    def compacted_ticket(self, value: int) -> None:
+        layout.store64(self._view, layout.CONTROL_COMPACTED, value)
 
     @property
     def memtable_bytes(self) -> int:

@@ -1,8 +1,9 @@
-"""Be the compactor: prepare memtables and WAL files ahead, flush frozen memtables.
+"""Be the compactor: prepare memtables and WAL files ahead, flush frozen memtables, merge tables.
 
-One thread, one job at a time. Preparing comes first: between two chunks of a flush (about 1 MiB)
-the pipe is looked at, and a PrepareMemtable is done there and then, so that a rotation never
-waits for a flush. Errors of the system are answers (Failed); retrying is the coordinator's.
+One thread, one job at a time, the more urgent ones inside the others: between two chunks (about
+1 MiB) the pipe is looked at, and a PrepareMemtable is done there and then, so that a rotation
+never waits for a flush; a flush that comes during a compaction is done between two of its chunks.
+Errors of the system are answers (Failed); retrying is the coordinator's.
 
 P1  The process dies with its coordinator: PDEATHSIG (Linux), and the pipe's end elsewhere.
 P2  Before every rename the control page must still show the generation that the process was
@@ -14,6 +15,7 @@ P3  SIGTERM and SIGINT are the coordinator's business, for a terminal or a super
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import logging
@@ -23,6 +25,7 @@ import sys
 from collections import deque
 from typing import Protocol
 
+from ferrisdb.engine.compact import CompactSettings, compact_tables
 from ferrisdb.engine.flush import flush_memtable
 from ferrisdb.engine.wal_files import WalOwner, prepare_wal, recycle_wal
 from ferrisdb.errors import Error, StorageError
@@ -36,10 +39,13 @@ from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.segment import Segment, unlink_segment
 from ferrisdb.workers.messages import (
     Answer,
+    Compacted,
     CompactorOptions,
+    CompactTables,
     Failed,
     Flushed,
     FlushMemtable,
+    Job,
     Prepared,
     PrepareMemtable,
     Request,
@@ -135,6 +141,9 @@ class Compactor:
         self._owner = WalOwner(self._control.database_id, generation)
         self._clock, self._rng = clock, rng
         self._flushes: deque[FlushMemtable] = deque()
+        self._compactions: deque[CompactTables] = deque()
+        #: When the next chunk of a compaction may be written.
+        self._write_at_ns = 0
 
     def run(self) -> None:
         """Serve until Stop.
@@ -155,15 +164,17 @@ class Compactor:
         return bool(self._flushes)
 
     def step(self) -> None:
-        """Take a request, or do a flush; `run` and the simulation call it.
+        """Take a request, or do a flush or a compaction; `run` and the simulation call it.
 
         Raises: StopRequested; OrphanedError, EOFError: the coordinator is gone.
         """
-        # A request that waits goes before the next flush; without flushes, wait for one.
-        if not self._flushes or self._pipe.poll():
+        # A request that waits goes before the next job; without jobs, wait for one.
+        if not (self._flushes or self._compactions) or self._pipe.poll():
             self._take_request()
-        else:
+        elif self._flushes:
             self._flush(self._flushes.popleft())
+        else:
+            self._compact(self._compactions.popleft())
 
     def close(self) -> None:
         """Unmap the control page."""
@@ -175,13 +186,57 @@ class Compactor:
             raise StopRequested
         if isinstance(request, PrepareMemtable):
             self._prepare(request)
-        else:
+        elif isinstance(request, FlushMemtable):
             self._flushes.append(request)
+        else:
+            self._compactions.append(request)
 
     def _between_chunks(self) -> None:
         while self._pipe.poll():
             self._take_request()
         self._fs.check()
+
+    def _between_merge_chunks(self, nbytes: int) -> None:
+        self._do_urgent()
+        rate = self._options.compaction_bytes_per_s
+        if not rate:
+            return
+        now_ns = self._clock.monotonic_ns()
+        self._write_at_ns = max(self._write_at_ns, now_ns)
+        while now_ns < self._write_at_ns:
+            # Waiting at the pipe, a request is served at once.
+            if self._pipe.poll((self._write_at_ns - now_ns) / 1e9):
+                self._do_urgent()
+            now_ns = self._clock.monotonic_ns()
+        self._write_at_ns += nbytes * 1_000_000_000 // rate
+
+    def _do_urgent(self) -> None:
+        self._between_chunks()
+        while self._flushes:
+            self._flush(self._flushes.popleft())
+
+    def _compact(self, request: CompactTables) -> None:
+        first = request.first_file_number
+        try:
+            tables = compact_tables(
+                request.compaction,
+                self._fs,
+                self._directory,
+                CompactSettings(
+                    database_id=self._control.database_id,
+                    created_us=self._clock.wall_us(),
+                    gc_floor=request.gc_floor,
+                    expired_us=request.expired_us,
+                    block_bytes=self._options.block_bytes,
+                    table_bytes=self._options.table_bytes,
+                ),
+                file_numbers=range(first, first + request.file_count),
+                on_chunk=self._between_merge_chunks,
+            )
+        except (Error, OSError) as reason:
+            self._pipe.send(failure(request, reason))
+        else:
+            self._pipe.send(Compacted(request, tables))
 
     def _prepare(self, request: PrepareMemtable) -> None:
         name = self._names.name("m", request.number)
@@ -257,7 +312,7 @@ class Compactor:
             self._fs.unlink(temporary)
 
 
-def failure(request: PrepareMemtable | FlushMemtable, reason: Error | OSError) -> Failed:
+def failure(request: Job, reason: Error | OSError) -> Failed:
     """Return the answer for a request that failed."""
     return Failed(
         request=request,
@@ -265,6 +320,18 @@ def failure(request: PrepareMemtable | FlushMemtable, reason: Error | OSError) -
         errno=getattr(reason, "errno", None) or 0,
         text=str(reason),
     )
+
+
+def lower_io_priority() -> None:
+    """Have the disk serve everyone else first, where it can be asked for that (Linux).
+
+    Not the idle class: a busy disk would starve flushes, for which writers wait.
+    """
+    if sys.platform == "linux":
+        import psutil
+
+        with contextlib.suppress(OSError, psutil.Error):
+            psutil.Process().ionice(psutil.IOPRIO_CLASS_BE, value=7)
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -300,6 +367,7 @@ def main(
     try:
         die_with_parent(parent_pid)
         os.nice(options.nice)
+        lower_io_priority()
         Compactor(
             directory,
             connection,

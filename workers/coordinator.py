@@ -24,10 +24,11 @@ from collections.abc import Callable
 
 from ferrisdb.engine import control as ctl
 from ferrisdb.engine.open import DatabaseState, create_database, open_state
+from ferrisdb.engine.pick import PickOptions
 from ferrisdb.engine.recover import RecoveredLogs, recover_logs
 from ferrisdb.engine.retire import Pins
 from ferrisdb.engine.version import Version
-from ferrisdb.errors import Error, StorageError, by_wire_code
+from ferrisdb.errors import Error, ProtocolError, StorageError, by_wire_code
 from ferrisdb.exit_codes import ExitCode
 from ferrisdb.format.edit import TableMeta
 from ferrisdb.format.filenames import DIR
@@ -36,20 +37,25 @@ from ferrisdb.kernel.commit import CommitLoop, Reason
 from ferrisdb.options import Options
 from ferrisdb.seams import Clock, FileSystem, Rng
 from ferrisdb.shm.control import ControlPage
+from ferrisdb.shm.control_request import decode_control
 from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.segment import Segment, unlink_segment
 from ferrisdb.workers.children import CompactorFactory, CompactorPort, Died, Inbox, Synced
 from ferrisdb.workers.memtables import MappedMemtable, Memtables
 from ferrisdb.workers.messages import (
+    Compacted,
     CompactorOptions,
+    CompactTables,
     Failed,
     Flushed,
+    FlushMemtable,
     Prepared,
     PrepareMemtable,
     Request,
 )
 from ferrisdb.workers.ports import Ports
 from ferrisdb.workers.publisher import Publisher
+from ferrisdb.workers.tree import Tree
 
 _log = logging.getLogger("ferrisdb.coordinator")
 
@@ -57,6 +63,7 @@ TICK_NS = 200_000_000
 SYNC_BEHIND_BYTES = 8 << 20
 FLUSH_AT_STOP_BYTES = 8 << 20
 STOP_NS_MAX = 8_000_000_000
+SLOW_NS = 2_000_000
 
 
 class Coordinator:
@@ -92,6 +99,7 @@ class Coordinator:
         self._sync_failed = False
         self._synced_at_ns = 0
         self._next_tick_ns = 0
+        self._commits_rested_for = 0
         create_database(fs, directory, clock, rng)
         state = open_state(fs, directory)
         for name in state.moved_aside:
@@ -177,6 +185,15 @@ class Coordinator:
             database_id=self._database_id,
             version=version,
         )
+        self._tree = Tree(
+            self._dir,
+            self._fs,
+            self._memtables,
+            PickOptions(
+                base_bytes=self.options.level_base_bytes, table_bytes=self.options.table_bytes
+            ),
+        )
+        self.page.compacted_ticket = 0
         # C2: the new generation before its first commit; every snapshot of the old one is over.
         self.page.generation = self.generation
         # The version before its sequence: the old memtables may hold a part of the last group, and
@@ -207,7 +224,10 @@ class Coordinator:
         memtables = self._memtables
         self._handle(
             ctl.Started(
-                self._clock.monotonic_ns(), memtables.frozen_numbers, memtables.active_number
+                self._clock.monotonic_ns(),
+                memtables.frozen_numbers,
+                memtables.active_number,
+                self._tree.level0_count,
             )
         )
 
@@ -241,9 +261,23 @@ class Coordinator:
         if self.control_state.is_stalled:
             self._serve_stall()
             return Reason.TICK
+        slowdown = self.control_state.slowdown
+        if slowdown:
+            self._rest(slowdown)
+            deadline_ns = min(deadline_ns, self._clock.monotonic_ns() + SLOW_NS)
         reason = Reason(self.loop.run(deadline_ns))
         self._deal_with(reason)
         return reason
+
+    def _rest(self, part: float) -> None:
+        """Let compaction catch up: after each SLOW_NS of commits rest so that `part` is rest."""
+        if self.loop.commits == self._commits_rested_for:
+            return
+        self._commits_rested_for = self.loop.commits
+        # Nobody wakes this word: a sleep, of at most 18 ms.
+        word = layout.load32(self._bell.view, layout.DOORBELL_ATTENTION)
+        rest_ns = int(SLOW_NS * part / (1 - part))
+        layout.futex_wait(self._bell.view, layout.DOORBELL_ATTENTION, word, rest_ns)
 
     def step(self) -> Reason:
         """Do one thing, and never wait; for the simulation. IDLE when there is nothing to do."""
@@ -266,6 +300,8 @@ class Coordinator:
                 self._handle(ctl.LogFull(self._clock.monotonic_ns()))
             case Reason.LARGE:
                 self._ports.fetch_large()
+            case Reason.CONTROL:
+                self._answer_control()
             case Reason.FAILED:
                 self._poison(StorageError(self.loop.error_number, "a write to the WAL failed"))
             case Reason.ATTENTION:
@@ -273,6 +309,24 @@ class Coordinator:
                 self._take_answers()
             case Reason.TICK:
                 self._take_answers()
+
+    def _answer_control(self) -> None:
+        try:
+            request = decode_control(self.loop.control_ops or b"")
+        except ProtocolError as error:
+            self.loop.answer_control(error.wire_code, 0)
+            return
+        if request is None:
+            self.loop.answer_control(0, 0)
+            return
+        behind = self._memtables.active_number if self._memtables.has_writes else 0
+        ticket = self._tree.ask(request.start, request.end, behind)
+        self.loop.answer_control(0, ticket)
+        now_ns = self._clock.monotonic_ns()
+        if behind:
+            # What lies in memory is to go down, too.
+            self._handle(ctl.LogFull(now_ns))
+        self._handle(ctl.CompactWanted(now_ns))
 
     def _write(self) -> None:
         try:
@@ -381,29 +435,40 @@ class Coordinator:
                     self._handle(ctl.Prepared(now_ns, answer.number))
                 case Flushed():
                     self._install(answer.number, answer.table)
-                    self._handle(ctl.Flushed(now_ns, answer.number))
+                    self._handle(ctl.Flushed(now_ns, answer.number, self._tree.level0_count))
+                case Compacted():
+                    self._install_compaction(answer)
+                    self._handle(ctl.Compacted(now_ns, self._tree.level0_count))
                 case Failed():
                     self._report_failure(answer)
-                    failed = (
-                        ctl.PrepareFailed
-                        if isinstance(answer.request, PrepareMemtable)
-                        else ctl.FlushFailed
-                    )
-                    self._handle(failed(now_ns, answer.wire_code))
+                    self._handle(self._failure_event(answer, now_ns))
                 case Died():
                     code = self._compactor.bury() if self._compactor else None
                     self._compactor = None
+                    self._tree.give_up()
                     _log.warning("the compactor died (exit code %s); starting another", code)
                     self._handle(ctl.CompactorDied(now_ns))
 
+    def _failure_event(self, answer: Failed, now_ns: int) -> ctl.Event:
+        match answer.request:
+            case PrepareMemtable():
+                return ctl.PrepareFailed(now_ns, answer.wire_code)
+            case FlushMemtable():
+                return ctl.FlushFailed(now_ns, answer.wire_code)
+            case CompactTables():
+                self._tree.give_up()
+                return ctl.CompactFailed(now_ns, answer.wire_code)
+
     def _report_failure(self, answer: Failed) -> None:
         kind = by_wire_code().get(answer.wire_code, StorageError).__name__
-        _log.error(
-            "the compactor could not %s: %s: %s; trying again in a second",
-            "prepare a memtable" if isinstance(answer.request, PrepareMemtable) else "flush",
-            kind,
-            answer.text,
-        )
+        match answer.request:
+            case PrepareMemtable():
+                what = "prepare a memtable"
+            case FlushMemtable():
+                what = "flush"
+            case CompactTables():
+                what = "compact"
+        _log.error("the compactor could not %s: %s: %s; trying again", what, kind, answer.text)
 
     def _handle(self, event: ctl.Event) -> None:
         for action in self.control_state.handle(event):
@@ -414,6 +479,8 @@ class Coordinator:
                     self._send(self._memtables.preparation())
                 case ctl.Flush():
                     self._flush(action.number)
+                case ctl.Compact():
+                    self._compact()
                 case ctl.Rotate():
                     self._rotate(action.number)
                 case ctl.Exit():
@@ -424,7 +491,11 @@ class Coordinator:
     def _start_compactor(self) -> None:
         self._compactor = self._make_compactor(
             self._dir.path,
-            CompactorOptions(block_bytes=self.options.block_bytes),
+            CompactorOptions(
+                block_bytes=self.options.block_bytes,
+                table_bytes=self.options.table_bytes,
+                compaction_bytes_per_s=self.options.compaction_bytes_per_s,
+            ),
             self.generation,
             self._inbox,
             self.ring,
@@ -438,6 +509,37 @@ class Coordinator:
     def _flush(self, number: int) -> None:
         floor = self._publisher.floor(self._ports.slots)
         self._send(self._memtables.flush_of(number, floor))
+
+    def _compact(self) -> None:
+        floor = self._publisher.floor(self._ports.slots)
+        now_us = max(self.loop.last_time_us, self._clock.wall_us())
+        expired_us = Pins.collect(self._ports.slots()).now_us_floor(now_us)
+        request = self._tree.next(floor, expired_us)
+        self.page.compacted_ticket = self._tree.done_ticket
+        if request is None:
+            self._handle(ctl.Settled(self._clock.monotonic_ns()))
+        elif request.compaction.is_move:
+            # Through the inbox like any other, so that a thousand of them don't nest.
+            self._inbox.put(Compacted(request, request.compaction.moved()))
+            self.ring()
+        else:
+            self._send(request)
+
+    def _install_compaction(self, answer: Compacted) -> None:
+        compaction = answer.request.compaction
+        _log.debug(
+            "level %d to %d: %d tables of %d bytes became %d of %d",
+            compaction.start_level,
+            compaction.output_level,
+            len(compaction.inputs),
+            compaction.input_bytes,
+            len(answer.tables),
+            sum(table.file_bytes for table in answer.tables),
+        )
+        try:
+            self._tree.install(answer.request, answer.tables, self._ports.outcomes())
+        except Error as error:
+            self._poison(error)
 
     def _rotate(self, number: int) -> None:
         if self._sync_thread is not None:

@@ -12,6 +12,8 @@ Owner: the coordinator's main thread.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ferrisdb.engine.recover import RecoveredLogs
 from ferrisdb.engine.version import Version
 from ferrisdb.engine.wal_files import OpenWal, WalOwner, activate
@@ -113,6 +115,21 @@ class Memtables:
         """Numbers of those that wait for their flush, oldest first."""
         return tuple(memtable.number for memtable in self._frozen)
 
+    @property
+    def version(self) -> Version:
+        """The tables, as the MANIFEST says."""
+        return self._version
+
+    @property
+    def next_file_number(self) -> int:
+        """No file has this number or a higher one."""
+        return self._next_file_number
+
+    @property
+    def has_writes(self) -> bool:
+        """Whether the active memtable holds anything."""
+        return self._loop.visible_seq >= self._active.table.first_seq
+
     def publish(self) -> None:
         """Publish memtables and tables as they are now.
 
@@ -178,6 +195,12 @@ class Memtables:
         """Return the request to flush a frozen memtable."""
         return FlushMemtable(number, self._new_file_number(), gc_floor)
 
+    def take_numbers(self, count: int) -> int:
+        """Give out that many file numbers; returns the first."""
+        first = self._next_file_number
+        self._next_file_number += count
+        return first
+
     def _new_file_number(self) -> int:
         number = self._next_file_number
         self._next_file_number += 1
@@ -232,7 +255,7 @@ class Memtables:
             added=() if table is None else (table,),
             outcomes=outcomes,
         )
-        self._version = self._log_edit(edit)
+        self._version = self._log_edit(edit, outcomes)
         self._frozen = rest
         self.publish()
         self._loop.set_history([m.table for m in rest])
@@ -243,15 +266,32 @@ class Memtables:
             self._fs.unlink(self._dir.file(FileKind.WAL, old))
         del self._recyclable[:-1]
 
-    def _log_edit(self, edit: VersionEdit) -> Version:
+    def install_edit(self, change: VersionEdit, outcomes: tuple[Outcome, ...]) -> None:
+        """Log that tables take the place of others, and publish the version that says so.
+
+        Shape:  outcomes, all that may be asked for, in case that a new MANIFEST is begun.
+        Raises: StorageError.
+        """
+        edit = replace(
+            change,
+            next_file_number=self._next_file_number,
+            last_seq=self._loop.visible_seq,
+            log_number=(*self.frozen_numbers, self.active_number)[0],
+        )
+        self._version = self._log_edit(edit, outcomes)
+        self.publish()
+
+    def _log_edit(self, edit: VersionEdit, outcomes: tuple[Outcome, ...]) -> Version:
         version = self._version.apply(edit)
         if self._manifest.size() > MANIFEST_ROTATE_BYTES:
-            self._rotate_manifest(edit, version.as_edit())
+            self._rotate_manifest(edit, version.as_edit(), outcomes)
         else:
             self._manifest.append(edit)
         return version
 
-    def _rotate_manifest(self, edit: VersionEdit, tables: tuple[TableMeta, ...]) -> None:
+    def _rotate_manifest(
+        self, edit: VersionEdit, tables: tuple[TableMeta, ...], outcomes: tuple[Outcome, ...]
+    ) -> None:
         number = self._new_file_number()
         snapshot = VersionEdit(
             database_id=self._database_id,
@@ -260,7 +300,7 @@ class Memtables:
             log_number=edit.log_number,
             generation=self._owner.generation,
             added=tables,
-            outcomes=edit.outcomes,
+            outcomes=outcomes,
         )
         self._manifest.rotate(number=number, snapshot=snapshot, clock=self._clock)
 

@@ -7,16 +7,19 @@ theirs alone. Messages are frozen values of ints, bytes and text.
 | --- | --- |
 | PrepareMemtable | Prepared, or Failed |
 | FlushMemtable | Flushed, or Failed |
-| Stop | none: the process leaves, giving up a flush that is under way |
+| CompactTables | Compacted, or Failed |
+| Stop | none: the process leaves, giving up what is under way |
 
 Each request but Stop has exactly one answer, unless the compactor dies. PrepareMemtable overtakes
-a flush: the answers' kinds and numbers tell which request they belong to.
+a flush, and both overtake a compaction: the answers' kinds and numbers tell which request they
+belong to. At most one CompactTables is unanswered.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ferrisdb.engine.pick import Compaction
 from ferrisdb.format.edit import TableMeta
 
 
@@ -25,6 +28,9 @@ class CompactorOptions:
     """What the compactor is started with."""
 
     block_bytes: int = 4096
+    table_bytes: int = 64 << 20
+    #: What compactions may write a second; 0: no limit. Flushes are never held back.
+    compaction_bytes_per_s: int = 0
     #: Added to its niceness: flushing must not take the processor from commits.
     nice: int = 5
 
@@ -73,10 +79,32 @@ class Flushed:
 
 
 @dataclass(frozen=True, slots=True)
+class CompactTables:
+    """Merge tables into new ones, numbered from first_file_number on, at most file_count.
+
+    The coordinator keeps the inputs named by its current version until it has the answer.
+    """
+
+    compaction: Compaction
+    first_file_number: int
+    file_count: int
+    gc_floor: int
+    expired_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """The outputs are there, synced and named."""
+
+    request: CompactTables
+    tables: tuple[TableMeta, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A request came to nothing and left nothing; whether to ask again is the coordinator's."""
 
-    request: PrepareMemtable | FlushMemtable
+    request: Job
     #: Of the error's class (errors.by_wire_code).
     wire_code: int
     errno: int
@@ -88,5 +116,6 @@ class Stop:
     """Leave."""
 
 
-Request = PrepareMemtable | FlushMemtable | Stop
-Answer = Prepared | Flushed | Failed
+Job = PrepareMemtable | FlushMemtable | CompactTables
+Request = Job | Stop
+Answer = Prepared | Flushed | Compacted | Failed

@@ -5,10 +5,12 @@ clock: events carry the time. `workers/coordinator.py` feeds it and carries its 
 the same class runs under the simulation in tests.
 
 Invariants
-    K1  At most one job of each kind (prepare, flush) is with the compactor.
+    K1  At most one job of each kind (prepare, flush, compact) is with the compactor.
     K2  Memtables are flushed oldest first, one at a time: the log may be cut behind each.
     K3  A memtable is frozen only when its successor is prepared: there is always an active one.
-    K4  At most `frozen_count_max` memtables wait for their flush; then writes stall.
+    K4  At most `frozen_count_max` memtables wait for their flush, and level 0 with them has at
+        most LEVEL0_STALL_COUNT tables; then writes stall. From LEVEL0_SLOW_COUNT on they are
+        slowed down, the more the nearer to the stall.
     K5  A job that was with a compactor when it died is given to the next one.
 """
 
@@ -19,6 +21,11 @@ from dataclasses import dataclass, field
 from ferrisdb.exit_codes import ExitCode
 
 RETRY_NS = 1_000_000_000
+RETRY_NS_MAX = 60_000_000_000
+LEVEL0_SLOW_COUNT = 8
+LEVEL0_STALL_COUNT = 16
+#: Snapshots that end let deletes go: so often the tree is looked at though nothing changed it.
+LOOK_NS = 5_000_000_000
 RESTART_NS_FIRST = 100_000_000
 RESTART_NS_MAX = 5_000_000_000
 CRASH_LOOP_COUNT = 8
@@ -35,6 +42,7 @@ class Started:
     now_ns: int
     frozen: tuple[int, ...]
     active: int
+    level0_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,7 @@ class Flushed:
 
     now_ns: int
     number: int
+    level0_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,36 @@ class FlushFailed:
 
     now_ns: int
     wire_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """A compaction is installed."""
+
+    now_ns: int
+    level0_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactFailed:
+    """A compaction could not be done; nothing was changed."""
+
+    now_ns: int
+    wire_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The tree has the shape that it should have: there is nothing to compact."""
+
+    now_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactWanted:
+    """Somebody asked for the compaction of a range."""
+
+    now_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +145,10 @@ Event = (
     | PrepareFailed
     | Flushed
     | FlushFailed
+    | Compacted
+    | CompactFailed
+    | Settled
+    | CompactWanted
     | LogFull
     | Tick
 )
@@ -132,6 +175,11 @@ class Flush:
 
 
 @dataclass(frozen=True, slots=True)
+class Compact:
+    """Pick a compaction and have it done; say Settled if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rotate:
     """Freeze the active memtable and go on with the prepared one."""
 
@@ -145,7 +193,7 @@ class Exit:
     code: ExitCode
 
 
-Action = StartCompactor | Prepare | Flush | Rotate | Exit
+Action = StartCompactor | Prepare | Flush | Compact | Rotate | Exit
 
 
 @dataclass(slots=True)
@@ -168,16 +216,35 @@ class Control:
     has_compactor: bool = False
     preparing: bool = False
     flushing: int | None = None
+    compacting: bool = False
+    #: Nothing to compact, as far as is known.
+    settled: bool = False
+    level0_count: int = 0
     _deaths: list[int] = field(default_factory=list)
     _restart_at_ns: int | None = None
     _prepare_at_ns: int = 0
     _flush_at_ns: int = 0
+    _compact_at_ns: int = 0
+    _compact_retry_ns: int = RETRY_NS
+    _look_at_ns: int = 0
     _idle_since_ns: int | None = None
 
     @property
     def is_stalled(self) -> bool:
         """Whether no request can be taken until a memtable is ready."""
         return self.rotate_wanted
+
+    @property
+    def slowdown(self) -> float:
+        """Part of its time that the commit loop is to rest: 0 to 0.9 (K4)."""
+        over = self.level0_count - LEVEL0_SLOW_COUNT + 1
+        steps = LEVEL0_STALL_COUNT - LEVEL0_SLOW_COUNT + 1
+        return min(max(over, 0) / steps, 0.9)
+
+    @property
+    def _has_room(self) -> bool:
+        waiting = len(self.frozen)
+        return waiting < self.frozen_count_max and self.level0_count + waiting < LEVEL0_STALL_COUNT
 
     def handle(self, event: Event) -> list[Action]:
         """Take note of an event; return what is to be done about it, in order."""
@@ -186,10 +253,11 @@ class Control:
             case Started():
                 self.active = event.active
                 self.frozen = list(event.frozen)
+                self.level0_count = event.level0_count
                 actions.append(StartCompactor())
             case CompactorReady():
                 self.has_compactor = True
-                self.preparing, self.flushing = False, None
+                self.preparing, self.flushing, self.compacting = False, None, False
             case CompactorDied():
                 actions += self._bury(event.now_ns)
             case Prepared():
@@ -203,11 +271,27 @@ class Control:
             case Flushed():
                 self.flushing = None
                 self.frozen.remove(event.number)
+                self._tree_changed(event.level0_count)
             case FlushFailed():
                 self.flushing = None
                 self._flush_at_ns = event.now_ns + RETRY_NS
                 if len(self.frozen) >= self.frozen_count_max:
                     self.refusal = event.wire_code
+            case Compacted():
+                self.compacting = False
+                self._compact_retry_ns = RETRY_NS
+                self._tree_changed(event.level0_count)
+            case CompactFailed():
+                self.compacting = False
+                self._compact_at_ns = event.now_ns + self._compact_retry_ns
+                self._compact_retry_ns = min(self._compact_retry_ns * 2, RETRY_NS_MAX)
+                if not self._has_room:
+                    self.refusal = event.wire_code
+            case Settled():
+                self.compacting, self.settled = False, True
+                self._look_at_ns = event.now_ns + LOOK_NS
+            case CompactWanted():
+                self.settled = False
             case LogFull():
                 self.rotate_wanted = True
             case Tick():
@@ -217,11 +301,7 @@ class Control:
     def _go_on(self, now_ns: int) -> list[Action]:
         # What any event may have made possible.
         actions: list[Action] = []
-        if (
-            self.rotate_wanted
-            and self.prepared is not None
-            and len(self.frozen) < self.frozen_count_max
-        ):
+        if self.rotate_wanted and self.prepared is not None and self._has_room:
             actions.append(Rotate(self.prepared))
             self.frozen.append(self.active)
             self.active, self.prepared = self.prepared, None
@@ -235,11 +315,18 @@ class Control:
         if self.frozen and self.flushing is None and now_ns >= self._flush_at_ns:
             self.flushing = self.frozen[0]
             actions.append(Flush(self.frozen[0]))
+        if not self.compacting and not self.settled and now_ns >= self._compact_at_ns:
+            self.compacting = True
+            actions.append(Compact())
         return actions
+
+    def _tree_changed(self, level0_count: int) -> None:
+        self.level0_count = level0_count
+        self.settled = False
 
     def _bury(self, now_ns: int) -> list[Action]:
         self.has_compactor = False
-        self.preparing, self.flushing = False, None
+        self.preparing, self.flushing, self.compacting = False, None, False
         self._deaths = [t for t in self._deaths if now_ns - t < CRASH_LOOP_NS] + [now_ns]
         if len(self._deaths) >= CRASH_LOOP_COUNT:
             return [Exit(ExitCode.CRASH_LOOP)]
@@ -249,6 +336,8 @@ class Control:
 
     def _tick(self, event: Tick) -> list[Action]:
         actions: list[Action] = []
+        if self.settled and event.now_ns >= self._look_at_ns:
+            self.settled = False
         if self._restart_at_ns is not None and event.now_ns >= self._restart_at_ns:
             self._restart_at_ns = None
             actions.append(StartCompactor())

@@ -78,10 +78,10 @@ def flush_memtable(
         if properties is not None:
             file.datasync()
     except BaseException:
-        _discard(fs, file, temporary)
+        discard_file(fs, file, temporary)
         raise
     if properties is None:
-        _discard(fs, file, temporary)
+        discard_file(fs, file, temporary)
         return None
     file.close()
     fs.rename(temporary, directory.file(FileKind.TABLE, file_number))
@@ -122,8 +122,11 @@ class _ChunkedFile:
         return self._file.append(chunk)
 
 
-def _discard(fs: FileSystem, file: File, temporary: str) -> None:
-    # The first error is the one to report; what stays here the next start removes.
+def discard_file(fs: FileSystem, file: File, temporary: str) -> None:
+    """Remove a file that is given up; never raises StorageError.
+
+    The first error is the one to report, and what stays here the next start removes.
+    """
     try:
         file.close()
         fs.unlink(temporary)

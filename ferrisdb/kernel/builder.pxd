@@ -28,6 +28,8 @@ cdef class TableBuilder:
     cdef Bytes first_key
     cdef uint64_t data_end
     cdef readonly bint exhausted    # the last build_from reached its source's end
+    cdef int stop
+    cdef Bytes stop_key
     # One entry; keys ascending, sequences of a key descending. Raises UsageError, nothing added,
     # or what the file does.
     cdef int put(self, const uint8_t *key, uint32_t key_bytes, uint64_t seq, uint8_t kind,
@@ -41,6 +43,7 @@ cdef class TableBuilder:
     cdef int _pad(self, uint64_t unit) except -1
     cdef int _check_usable(self) except -1
     cdef int64_t _drain(self, Source source, RangeTombstones tombstones, uint64_t expired_us,
-                        uint64_t bytes_max) except -1 nogil
+                        uint64_t bytes_max, const uint8_t *limit, uint64_t limit_bytes,
+                        uint64_t steps_max) except -1 nogil
     cdef int _write_hash_index(self, uint64_t bucket_count) except -1 nogil
     cdef int _write_block_index(self, uint64_t index_shared) except -1 nogil

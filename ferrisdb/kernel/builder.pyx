@@ -26,6 +26,12 @@ from ferrisdb.kernel import properties as layout
 
 cdef enum:
     FLUSH_BYTES = 1 << 20
+
+    # Why the last build_from came back.
+    STOP_END = 0
+    STOP_BYTES = 1
+    STOP_KEY = 2
+    STOP_STEPS = 3
     SHARED_FIELD_BYTES = 6
 
 # Entries live below 4 GiB, so that a slot's place is 32 bits; the last block's end fits too.
@@ -123,6 +129,7 @@ cdef class TableBuilder:
         free(self.out.at)
         free(self.page_crcs.at)
         free(self.first_key.at)
+        free(self.stop_key.at)
         free(self.last_key.at)
         free(self.head_key.at)
         free(self.hashes.at)
@@ -165,8 +172,19 @@ cdef class TableBuilder:
             raise UsageError("carry out range tombstones below the floor before a bottom table")
         self.ranges.append((start, end, seq))
 
+    @property
+    def next_key(self):
+        """The key before which the last build_from stopped, None at its source's end."""
+        return None if self.exhausted else as_bytes(&self.stop_key)
+
+    @property
+    def is_split(self):
+        """Whether the last build_from stopped because this table is to end there."""
+        return self.stop == STOP_BYTES or self.stop == STOP_KEY
+
     def build_from(self, Source source not None, *, RangeTombstones tombstones=None,
-                   uint64_t expired_us=0, uint64_t bytes_max=0):
+                   uint64_t expired_us=0, uint64_t bytes_max=0, bytes until=None,
+                   uint64_t steps_max=0):
         """Add what an all-versions source shows, from where it stands (its first entry if new).
 
         Versions that a newer one at or below `gc_floor` shadows are dropped. With `tombstones`,
@@ -175,19 +193,28 @@ cdef class TableBuilder:
         by `expired_us`, at or below `gc_floor`.
 
         Shape:   `bytes_max` other than 0 stops before the first new key with that many bytes
-                 written; the source then stands on that key, ready for the next table.
+                 written; the source then stands on that key, ready for the next table. `until`
+                 stops before the first key at or above it, `steps_max` other than 0 before the
+                 first new key after so many steps of the source, written or not.
         Returns: how many entries were added.
         Raises:  UsageError; what the source or `file.append` raises, and the builder is dead.
         """
         cdef int64_t added
+        cdef const uint8_t *limit = NULL
+        cdef uint64_t limit_bytes = 0
         self._check_usable()
         if not source.all_versions:
             raise UsageError("a table is built from a source of all versions")
         try:
             if not source.valid:
                 source.seek_first()
+            if until is not None:
+                limit, limit_bytes = until, len(until)
             with nogil:
-                added = self._drain(source, tombstones, expired_us, bytes_max)
+                added = self._drain(source, tombstones, expired_us, bytes_max, limit, limit_bytes,
+                                    steps_max)
+            if source.valid:
+                assign(&self.stop_key, source.key, source.key_bytes)
         except BaseException:
             self.broken = True
             raise
@@ -195,19 +222,30 @@ cdef class TableBuilder:
         return added
 
     cdef int64_t _drain(self, Source source, RangeTombstones tombstones, uint64_t expired_us,
-                        uint64_t bytes_max) except -1 nogil:
+                        uint64_t bytes_max, const uint8_t *limit, uint64_t limit_bytes,
+                        uint64_t steps_max) except -1 nogil:
         cdef int64_t added = 0
+        cdef uint64_t steps = 0
         cdef bint same, settled = False, covered
         cdef bint first = True
         cdef uint64_t floor = self.gc_floor
         cdef Bytes key
         cdef Hit *hit = &source.hit
         memset(&key, 0, sizeof(Bytes))
+        self.stop = STOP_END
         try:
             while source.valid:
                 same = not first and compare(key.at, key.used, source.key, source.key_bytes) == 0
                 if not same:
                     if bytes_max and self.out_offset + self.out.used >= bytes_max:
+                        self.stop = STOP_BYTES
+                        break
+                    if limit != NULL and compare(source.key, source.key_bytes,
+                                                 limit, limit_bytes) >= 0:
+                        self.stop = STOP_KEY
+                        break
+                    if steps_max and steps >= steps_max:
+                        self.stop = STOP_STEPS
                         break
                     assign(&key, source.key, source.key_bytes)
                     settled = False
@@ -224,6 +262,7 @@ cdef class TableBuilder:
                                  hit.expires_us, hit.value, hit.value_bytes)
                         added += 1
                 source.step()
+                steps += 1
         finally:
             free(key.at)
         return added

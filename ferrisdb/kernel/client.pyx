@@ -16,6 +16,7 @@ Invariants
 
 from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize,
                             PyBytes_GET_SIZE)
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -26,7 +27,7 @@ from ferrisdb.kernel.cpu cimport (fence_full, futex_wait, hash_bytes, load32_rel
                                   load64_acquire, monotonic_ns, pause, store32_release,
                                   store64_relaxed, store64_release, wall_us)
 from ferrisdb.kernel.memtable cimport Memtable
-from ferrisdb.kernel.readview cimport ReadView
+from ferrisdb.kernel.readview cimport LOOKUP_WINDOW, ReadView
 from ferrisdb.kernel.ring cimport METRIC_GETS, METRIC_REQUESTS, METRIC_SCANS, RingProducer
 from ferrisdb.kernel.source cimport Hit
 from ferrisdb.kernel.table cimport Table
@@ -34,10 +35,6 @@ from ferrisdb.kernel.table cimport Table
 from ferrisdb import limits
 from ferrisdb.errors import (ClosedError, SnapshotTooOldError, TooManySnapshotsError,
                              UnavailableError)
-
-cdef enum:
-    WINDOW = 16                 # keys of a multi_get whose cache misses overlap
-
 
 cdef class Attachment(RingProducer):
     """One attached process's side of the shared memory; base of `ferrisdb.Database`.
@@ -176,24 +173,29 @@ cdef class Attachment(RingProducer):
 
     cdef int _read_many(self, ReadView view, list keys, list values, uint64_t seq,
                         uint64_t now_us) except -1:
+        cdef uint64_t hashes[LOOKUP_WINDOW]
+        cdef int counts[LOOKUP_WINDOW]
         cdef Py_ssize_t at = 0, i, n, count = len(keys)
-        cdef uint64_t hash
+        cdef PyObject **tables
         cdef int m
         cdef Hit hit
         cdef uint32_t key_bytes
         while at < count:
-            n = min(count - at, WINDOW)
+            n = min(count - at, LOOKUP_WINDOW)
             for i in range(n):
+                tables = view.candidates + i * view.candidate_max
                 key_bytes = self.stored(keys[at + i])
-                hash = hash_bytes(self.scratch, key_bytes)
+                hashes[i] = hash_bytes(self.scratch, key_bytes)
                 for m in range(view.memtable_count):
-                    (<Memtable>view.memtable_at[m]).prefetch(hash)
-                for m in range(view.table_count):
-                    (<Table>view.table_at[m]).prefetch(hash)
+                    (<Memtable>view.memtable_at[m]).prefetch(hashes[i])
+                counts[i] = view.choose(self.scratch, key_bytes, tables)
+                for m in range(counts[i]):
+                    (<Table>tables[m]).prefetch(hashes[i])
             for i in range(n):
+                tables = view.candidates + i * view.candidate_max
                 key_bytes = self.stored(keys[at + i])
-                if view.lookup(self.scratch, key_bytes, seq, &hit):
-                    if hit.expires_us == 0 or hit.expires_us > (now_us if now_us else wall_us()):
+                if view.probe(self.scratch, key_bytes, hashes[i], seq, tables, counts[i], &hit):
+                    if hit.expires_us == 0 or hit.expires_us > (now_us or wall_us()):
                         values[at + i] = PyBytes_FromStringAndSize(<const char *>hit.value,
                                                                    hit.value_bytes)
             at += n

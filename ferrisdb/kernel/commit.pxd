@@ -59,12 +59,17 @@ cdef class CommitLoop(PortTable):
     cdef readonly uint64_t large_no
     cdef readonly uint64_t large_bytes
     cdef bytes large_ops
+    # A control request that the caller is to answer at once.
+    cdef readonly bytes control_ops
+    cdef uint32_t control_port
+    cdef uint64_t control_no
     cdef readonly uint64_t commits
     cdef readonly uint64_t groups
     cdef uint32_t _pending(self) noexcept nogil
     cdef bint _await_more(self, int64_t duration_ns) noexcept nogil
     cdef int _grow(self, uint64_t more) except -1 nogil
     cdef int _take(self, uint32_t index) except -1 nogil
+    cdef int _take_control(self, uint32_t index, const Request *request) except -1 with gil
     cdef uint32_t _admit(self, uint32_t index, const Request *request) noexcept nogil
     cdef uint32_t _place(self, const Request *request) except? 0xFFFFFFFF nogil
     cdef void _enter(self, uint32_t index, const Request *request, uint32_t status) noexcept nogil

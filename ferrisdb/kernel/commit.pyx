@@ -63,6 +63,7 @@ cpdef enum Reason:
     LARGE = 5           # a batch lies in a segment of its own: fetch it, then supply_large()
     FAILED = 6          # writing failed with error_number; the object is poisoned
     IDLE = 7            # only from step(): nothing to do
+    CONTROL = 8         # a client asks for something: see control_ops, then answer_control()
 
 cdef enum:
     ENTRY_COUNT = 1024          # requests in one group
@@ -196,6 +197,8 @@ cdef class CommitLoop(PortTable):
         if self.entry_count == 0:
             if self.large_no and self.large_ops is None:
                 return LARGE
+            if self.control_ops is not None:
+                return CONTROL
             if self.rotate_wanted:
                 self._link(0xFFFFFFFF)
                 return ROTATE
@@ -259,6 +262,15 @@ cdef class CommitLoop(PortTable):
             return
         self.large_ops = ops
 
+    def answer_control(self, uint32_t status, uint64_t seq):
+        """Answer the request that CONTROL came back for."""
+        if self.control_ops is None:
+            raise UsageError("no control request waits for its answer")
+        self.control_ops = None
+        if self.ports[self.control_port].base != NULL:
+            complete(&self.ports[self.control_port], self.control_no, status, seq, NULL)
+            self._wake()
+
     def serve_stalled(self, uint32_t status, int64_t now_ns):
         """While no group can be taken: answer requests past their deadline, or all of them.
 
@@ -317,7 +329,7 @@ cdef class CommitLoop(PortTable):
         self.group_sync = False
         self.overlay_entries = 0
         overlay_clear(&self.overlay)
-        if self.rotate_wanted:
+        if self.rotate_wanted or self.control_ops is not None:
             return 0
         self.group_time_us = 0
         while took:
@@ -357,6 +369,8 @@ cdef class CommitLoop(PortTable):
         if found == PEEK_FAULT:
             self._fault(index)
             return 0
+        if request.kind == c.REQUEST_CONTROL:
+            return self._take_control(index, &request)
         if known_outcome(port, request.request_no) == NULL:
             status = self._admit(index, &request)
             if status == END_GROUP or status == NEXT_RING:
@@ -373,6 +387,19 @@ cdef class CommitLoop(PortTable):
                 self.large_ops = None
             return 2
         return 1
+
+    cdef int _take_control(self, uint32_t index, const Request *request) except -1 with gil:
+        """Take a request that is no commit; it ends the group, so that rings stay in order (L4)."""
+        cdef Port *port = &self.ports[index]
+        if self.entry_count:
+            return 2
+        self.control_ops = (<const char *>request.ops)[:request.ops_bytes]
+        self.control_port = index
+        self.control_no = request.request_no
+        port.pos += request.nbytes
+        port.next_no = request.request_no + 1
+        port.unanswered_no = request.unanswered_no
+        return 2
 
     cdef uint32_t _admit(self, uint32_t index, const Request *request) noexcept nogil:
         """Tell whether the group can take the request: 0, END_GROUP, or a wire code to answer."""

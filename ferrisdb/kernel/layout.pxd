@@ -21,6 +21,8 @@ cpdef enum:
     CONTROL_MEMTABLE_BYTES = 640    # u64, for stats and batch limits
     CONTROL_BATCH_BYTES_MAX = 648   # u64, largest batch (operations as encoded) that is accepted
 
+    CONTROL_COMPACTED = 704         # u64, ticket up to which ranges were compacted as clients asked
+
     STATE_STARTING = 1
     STATE_RUNNING = 2
     STATE_STALLED = 3
@@ -91,6 +93,7 @@ cpdef enum:
 
     REQUEST_PAD = 1
     REQUEST_BATCH = 2
+    REQUEST_CONTROL = 3             # operations as shm/control_request.py says
 
     DURABILITY_ASYNC = 1
     DURABILITY_OS = 2

@@ -36,6 +36,7 @@ cdef struct Request:
     uint32_t ops_bytes
     uint32_t checks_bytes
     uint32_t count
+    uint8_t kind                # REQUEST_BATCH or REQUEST_CONTROL
     uint8_t durability
     uint64_t request_no
     uint64_t unanswered_no
@@ -55,6 +56,9 @@ cdef enum:
     CODE_PROTOCOL = 60
     # Never leaves the client's library: validate the reads again at a newer snapshot.
     CODE_HISTORY = 1040
+
+cdef enum:
+    CONTROL_OPS_MAX = 1 << 18   # two stored keys and a head are less
 
 cdef enum:
     PEEK_NONE = 0               # the ring is empty
@@ -81,6 +85,7 @@ cdef inline int peek(const Port *port, Request *out) noexcept nogil:
     if out.nbytes < c.REQUEST_HEADER_BYTES:
         return PEEK_FAULT
     memcpy(head, place, c.REQUEST_HEADER_BYTES)
+    out.kind = head[c.REQUEST_TYPE]
     out.durability = head[c.REQUEST_DURABILITY]
     out.request_no = load_u64(head + c.REQUEST_NO)
     out.unanswered_no = load_u64(head + c.REQUEST_UNANSWERED_NO)
@@ -97,7 +102,9 @@ cdef inline int peek(const Port *port, Request *out) noexcept nogil:
         need += out.ops_bytes
     if need > out.nbytes or <uint64_t>out.count * 8 > out.ops_bytes:
         return PEEK_FAULT
-    if head[c.REQUEST_TYPE] != c.REQUEST_BATCH or out.request_no == 0:
+    if out.kind == c.REQUEST_CONTROL and (out.large_no or out.ops_bytes > CONTROL_OPS_MAX):
+        return PEEK_FAULT
+    if out.kind != c.REQUEST_BATCH and out.kind != c.REQUEST_CONTROL or out.request_no == 0:
         return PEEK_FAULT
     if port.next_no and out.request_no != port.next_no:
         return PEEK_FAULT

@@ -1,6 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Push requests into the own ring and wait for their answers: the writing half of a handle.
 
+One module, because what may be asked for shares the ring's counters and the waiting.
+
 Invariants
     A2  Nothing of the parent's segment is written in a forked child: `alive` is on a page that
         fork wipes, and is looked at first.
@@ -221,7 +223,8 @@ cdef class RingProducer:
         cdef uint64_t request_no = self.next_no
         cdef uint64_t index = request_no % c.COMPLETION_COUNT
         put_u32(record, <uint32_t>nbytes)
-        record[c.REQUEST_TYPE] = c.REQUEST_BATCH
+        if record[c.REQUEST_TYPE] == 0:
+            record[c.REQUEST_TYPE] = c.REQUEST_BATCH
         record[c.REQUEST_DURABILITY] = <uint8_t>durability
         put_u64(record + c.REQUEST_NO, request_no)
         put_u64(record + c.REQUEST_UNANSWERED_NO, self.done_no + 1)
@@ -434,6 +437,21 @@ cdef class RingProducer:
 
     def _large_drop(self, uint64_t number):
         pass
+
+    def ask(self, bytes ops not None):
+        """Ask the coordinator for something (shm/control_request.py); returns its ticket."""
+        cdef uint64_t nbytes = c.REQUEST_HEADER_BYTES + ((<uint64_t>len(ops) + 7) & ~<uint64_t>7)
+        cdef int64_t deadline_ns = monotonic_ns() + self.timeout_ns
+        cdef uint8_t *record
+        if self.alive == NULL or self.alive[0] != 1:
+            self._revive()
+        if nbytes > c.RING_BYTES // 2:
+            raise BatchTooLargeError("a request that does not fit the ring")
+        record = self.reserve(nbytes, deadline_ns)
+        record[c.REQUEST_TYPE] = c.REQUEST_CONTROL
+        memcpy(record + c.REQUEST_HEADER_BYTES, PyBytes_AS_STRING(ops), len(ops))
+        return self.wait(self.push(record, nbytes, c.DURABILITY_OS, <uint32_t>len(ops), 0,
+                                   deadline_ns, True), deadline_ns) - 1
 
     def submit(self, BatchBuffer batch not None, int durability):
         """Push a batch without waiting for its answer; returns its request number for `poll`.

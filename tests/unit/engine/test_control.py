@@ -25,7 +25,11 @@ def started(*frozen: int, active: int = 10, frozen_max: int = 2) -> Control:
 def test_a_new_compactor_gets_a_preparation_and_the_oldest_flush() -> None:
     control = Control(frozen_count_max=2, idle_exit_ns=None)
     control.handle(ctl.Started(0, (3, 5), 7))
-    assert control.handle(ctl.CompactorReady(1)) == [ctl.Prepare(), ctl.Flush(3)]
+    assert control.handle(ctl.CompactorReady(1)) == [
+        ctl.Prepare(),
+        ctl.Flush(3),
+        ctl.Compact(),
+    ]
     # K1: no second one of a kind.
     assert control.handle(ctl.Tick(2, 1)) == []
 
@@ -92,6 +96,7 @@ def test_a_dead_compactors_jobs_go_to_the_next_one() -> None:
     assert control.handle(ctl.CompactorReady(ctl.RESTART_NS_FIRST)) == [
         ctl.Prepare(),
         ctl.Flush(3),
+        ctl.Compact(),
     ]
 
 
@@ -182,3 +187,45 @@ def test_any_order_of_events_keeps_the_invariants(steps: list[int], frozen_max: 
                     return
         assert len(control.frozen) <= frozen_max
         assert control.frozen == sorted(control.frozen)
+
+
+def test_one_compaction_at_a_time_until_the_tree_is_settled() -> None:
+    control = started(3)
+    assert control.compacting
+    # A flush changes the tree; but one is under way.
+    assert control.handle(ctl.Flushed(1, 3, 1)) == []
+    assert control.handle(ctl.Compacted(2, 0)) == [ctl.Compact()]
+    assert control.handle(ctl.Settled(3)) == []
+    assert control.handle(ctl.Tick(4, 1)) == []
+    assert control.handle(ctl.CompactWanted(5)) == [ctl.Compact()]
+    assert control.handle(ctl.Settled(6)) == []
+    # Snapshots end without telling.
+    assert control.handle(ctl.Tick(6 + ctl.LOOK_NS, 1)) == [ctl.Compact()]
+
+
+def test_a_failed_compaction_is_tried_again_later_and_later() -> None:
+    control = started()
+    assert control.handle(ctl.CompactFailed(0, 33)) == []
+    assert control.handle(ctl.Tick(ctl.RETRY_NS - 1, 1)) == []
+    assert control.handle(ctl.Tick(ctl.RETRY_NS, 1)) == [ctl.Compact()]
+    assert control.handle(ctl.CompactFailed(ctl.RETRY_NS, 33)) == []
+    assert control.handle(ctl.Tick(3 * ctl.RETRY_NS - 1, 1)) == []
+    assert control.handle(ctl.Tick(3 * ctl.RETRY_NS, 1)) == [ctl.Compact()]
+
+
+def test_level_0_slows_writes_down_and_then_stalls_them() -> None:
+    control = started()
+    control.handle(ctl.Prepared(0, 11))
+    slow = []
+    for count in range(ctl.LEVEL0_STALL_COUNT + 1):
+        control.handle(ctl.Compacted(1, count))
+        slow.append(control.slowdown)
+    assert slow[: ctl.LEVEL0_SLOW_COUNT] == [0.0] * ctl.LEVEL0_SLOW_COUNT
+    assert slow == sorted(slow) and 0 < slow[ctl.LEVEL0_SLOW_COUNT] < slow[-1] <= 0.9
+    assert ctl.Rotate(11) not in control.handle(ctl.LogFull(2))
+    assert control.is_stalled
+    # Why nothing moves is what writers are told.
+    control.handle(ctl.CompactFailed(3, 33))
+    assert control.refusal == 33
+    assert ctl.Rotate(11) in control.handle(ctl.Compacted(4, ctl.LEVEL0_STALL_COUNT - 1))
+    assert control.refusal == 0 and not control.is_stalled

@@ -375,7 +375,7 @@ WRONG_HEADERS: list[dict[str, Any]] = [
     {"nbytes": 1 << 31},
     {"nbytes": 0xFFFFFFF8},
     {"kind": 0},
-    {"kind": 3},
+    {"kind": 4},
     {"kind": 255},
     {"request_no": 0},
     {"request_no": 5},
@@ -522,3 +522,24 @@ def test_segments_that_are_too_short_are_refused() -> None:
         rig.loop.add_port(4096, bytearray(c.CLIENT_BYTES), bytes(16))
     with pytest.raises(errors.UsageError):
         rig.loop.add_port(0, bytearray(c.CLIENT_BYTES), bytes(15))
+
+
+def test_a_control_request_is_answered_by_the_caller_in_its_turn() -> None:
+    rig = Rig()
+    client = rig.client()
+    client.push(put(b"a"))
+    client.push(kind=c.REQUEST_CONTROL)
+    client.push(put(b"b"))
+    while (reason := rig.step()) is not Reason.CONTROL:
+        assert reason is not Reason.IDLE
+    assert status(client, 1) == 0 and rig.contents() == {b"a": b"v"}
+    assert rig.loop.control_ops == b""
+    # Nothing is taken before it has its answer.
+    assert rig.step() is Reason.CONTROL
+    rig.loop.answer_control(0, 77)
+    answer = client.answer(2)
+    assert answer is not None and (answer.status, answer.seq) == (0, 77)
+    rig.settle()
+    assert status(client, 3) == 0 and rig.contents() == {b"a": b"v", b"b": b"v"}
+    with pytest.raises(errors.UsageError):
+        rig.loop.answer_control(0, 0)

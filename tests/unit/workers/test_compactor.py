@@ -185,7 +185,9 @@ def run_sorted(names: SegmentNames, pipe: Pipe) -> list[Answer]:
 
     def order(answer: Answer) -> tuple[int, bool]:
         failed = isinstance(answer, Failed)
-        return (answer.request.number if isinstance(answer, Failed) else answer.number, failed)
+        about = answer.request if isinstance(answer, Failed) else answer
+        assert isinstance(about, (PrepareMemtable, FlushMemtable, Prepared, Flushed))
+        return (about.number, failed)
 
     return sorted(run(names, pipe), key=order)
 

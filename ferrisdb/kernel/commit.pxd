@@ -29,6 +29,7 @@ cdef class CommitLoop(PortTable):
     cdef uint32_t cpu_count
     cdef uint32_t attention_seen
     cdef uint64_t tick
+    cdef uint32_t crowded       # requests of this tick that came from our own CPU
     # The log and its memtable.
     cdef MemtableWriter memtable
     cdef list history
@@ -89,5 +90,6 @@ cdef class CommitLoop(PortTable):
     cdef void _answer(self, uint32_t status) noexcept nogil
     cdef void _link(self, uint32_t count_max) noexcept nogil
     cdef void _count_active(self) noexcept nogil
+    cdef void _make_room(self) noexcept nogil
     cdef int _idle(self, int64_t deadline_ns) noexcept nogil
     cdef int _expire(self, uint32_t index, uint32_t status, int64_t now_ns) noexcept nogil

@@ -32,7 +32,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from ferrisdb.kernel cimport layout as c
-from ferrisdb.kernel.cpu cimport (fence_full, futex_wait, hash_bytes,
+from ferrisdb.kernel.cpu cimport (cpu_number, fence_full, futex_wait, hash_bytes, leave_cpu,
                                   load32_acquire, load32_relaxed, load64_acquire, load64_relaxed,
                                   load_u32, monotonic_ns, pause, put_u32, put_u64,
                                   store32_release, store64_relaxed, store64_release, wall_us)
@@ -71,6 +71,7 @@ cdef enum:
     LINK_BEHIND_MAX = 256       # pending nodes that a busy loop leaves unlinked
     LINK_WAIT_NS = 4000         # how long fewer than 16 pending nodes wait for company
     TICK_SHIFT = 12             # 4,096 µs
+    CROWDED_MAX = 16            # requests a tick from our own CPU before we leave it
 
     STAGE_IDLE = 0
     STAGE_SEALED = 1
@@ -484,6 +485,8 @@ cdef class CommitLoop(PortTable):
             self.group_count += request.count
             if request.durability == c.DURABILITY_SYNC:
                 self.group_sync = True
+        if request.cpu and request.cpu == cpu_number():
+            self.crowded += 1
         self.entry_count += 1
         port.pos += request.nbytes
         port.next_no = request.request_no + 1
@@ -621,6 +624,7 @@ cdef class CommitLoop(PortTable):
             self._link(self._pending() - LINK_BEHIND_MAX // 2)
         if self.group_time_us >> TICK_SHIFT != self.tick:
             self._count_active()
+            self._make_room()
 
     cdef void _answer(self, uint32_t status) noexcept nogil:
         """Answer every entry (L3); with a status, those that would have succeeded get it."""
@@ -652,6 +656,17 @@ cdef class CommitLoop(PortTable):
         """Complete the order of the active memtable and publish it."""
         with nogil:
             self._link(0xFFFFFFFF)
+
+    cdef void _make_room(self) noexcept nogil:
+        """Leave a CPU that we share with our clients while another may be free.
+
+        Two processes that wake each other are often kept on one CPU; spinning is in vain there,
+        and every request then costs two switches: 15 µs for a put where two CPUs take 5.
+        """
+        if self.crowded > CROWDED_MAX and (
+                load32_relaxed(self.control + c.CONTROL_ACTIVE_CLIENTS) < self.cpu_count):
+            leave_cpu()
+        self.crowded = 0
 
     cdef void _count_active(self) noexcept nogil:
         # Clients judge by this whether a core is free to spin on.

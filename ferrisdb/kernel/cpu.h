@@ -5,6 +5,9 @@
  */
 #ifndef FERRISDB_CPU_H
 #define FERRISDB_CPU_H
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 
 #include <errno.h>
 #include <stddef.h>
@@ -14,6 +17,7 @@
 #include <unistd.h>
 #if defined(__linux__)
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #endif
 #if defined(__x86_64__)
@@ -75,6 +79,27 @@ FDB_INLINE int64_t fdb_monotonic_ns(void) {
 FDB_INLINE uint64_t fdb_wall_us(void) {
     struct timespec ts; clock_gettime(CLOCK_REALTIME, &ts);
     return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)(ts.tv_nsec / 1000);
+}
+
+/* Number of the CPU that we run on, plus 1; 0: not known. */
+FDB_INLINE uint32_t fdb_cpu_number(void) {
+#if defined(__linux__) && defined(__USE_GNU)
+    return (uint32_t)(sched_getcpu() + 1);
+#else
+    return 0;
+#endif
+}
+/* Go on on another CPU of those that we may use, if there is one; the allowed set stays as it is. */
+FDB_INLINE void fdb_leave_cpu(void) {
+#if defined(__linux__) && defined(__USE_GNU)
+    cpu_set_t all, others;
+    int cpu = sched_getcpu();
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof all, &all) != 0) return;
+    others = all;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof all, &all);
+#endif
 }
 
 FDB_INLINE uint64_t fdb_load_u64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }

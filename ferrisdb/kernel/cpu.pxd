@@ -18,6 +18,8 @@ cdef extern from "cpu.h" nogil:
     void futex_wake "fdb_futex_wake"(void *word, int count)
     int64_t monotonic_ns "fdb_monotonic_ns"()
     uint64_t wall_us "fdb_wall_us"()
+    uint32_t cpu_number "fdb_cpu_number"()
+    void leave_cpu "fdb_leave_cpu"()
     uint64_t load_u64 "fdb_load_u64"(const uint8_t *p)
     uint32_t load_u32 "fdb_load_u32"(const uint8_t *p)
     void put_u64 "fdb_put_u64"(uint8_t *p, uint64_t v)

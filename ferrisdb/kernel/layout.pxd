@@ -88,6 +88,7 @@ cpdef enum:
     REQUEST_OPS_BYTES = 48          # u32
     REQUEST_COUNT_ = 52             # u32, operations
     REQUEST_CHECKS_BYTES = 56       # u32, keys unchanged since the snapshot: u32 length, key
+    REQUEST_CPU = 60                # u32, CPU that the client runs on, plus 1; 0 unknown; a hint
     REQUEST_LARGE_NO = 64           # u64, segment of the operations; 0 = they follow here
     REQUEST_EXPIRY_US = 72          # u64, earliest expiry read: up to T a conflict; 0 none
 

@@ -37,6 +37,7 @@ cdef struct Request:
     uint32_t checks_bytes
     uint32_t count
     uint8_t kind                # REQUEST_BATCH or REQUEST_CONTROL
+    uint32_t cpu
     uint8_t durability
     uint64_t request_no
     uint64_t unanswered_no
@@ -97,6 +98,7 @@ cdef inline int peek(const Port *port, Request *out) noexcept nogil:
     out.ops_bytes = load_u32(head + c.REQUEST_OPS_BYTES)
     out.count = load_u32(head + c.REQUEST_COUNT_)
     out.checks_bytes = load_u32(head + c.REQUEST_CHECKS_BYTES)
+    out.cpu = load_u32(head + c.REQUEST_CPU)
     need = c.REQUEST_HEADER_BYTES + ((<uint64_t>out.checks_bytes + 7) & ~<uint64_t>7)
     if out.large_no == 0:
         need += out.ops_bytes

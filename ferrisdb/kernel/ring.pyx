@@ -24,9 +24,9 @@ from libc.string cimport memcpy, memset
 
 from ferrisdb.kernel cimport layout as c
 from ferrisdb.kernel.batch cimport BatchBuffer, as_bytes, ttl_us
-from ferrisdb.kernel.cpu cimport (add32, fence_full, futex_wait, futex_wake, load32_acquire,
-                                  load32_relaxed, load64_acquire, load64_relaxed, load_u32,
-                                  load_u64, monotonic_ns, pause, put_u32, put_u64,
+from ferrisdb.kernel.cpu cimport (add32, cpu_number, fence_full, futex_wait, futex_wake,
+                                  load32_acquire, load32_relaxed, load64_acquire, load64_relaxed,
+                                  load_u32, load_u64, monotonic_ns, pause, put_u32, put_u64,
                                   store64_release)
 from ferrisdb.kernel.ring cimport METRIC_REQUESTS
 from ferrisdb.kernel.source cimport KIND_DELETE, KIND_PUT
@@ -231,6 +231,7 @@ cdef class RingProducer:
         put_u64(record + c.REQUEST_DEADLINE_NS, <uint64_t>deadline_ns)
         put_u32(record + c.REQUEST_OPS_BYTES, ops_bytes)
         put_u32(record + c.REQUEST_COUNT_, count)
+        put_u32(record + c.REQUEST_CPU, cpu_number())
         self.tail += nbytes
         self.end_pos[index] = self.tail
         self.waiting[index] = waited

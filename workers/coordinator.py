@@ -398,6 +398,12 @@ class Coordinator:
         if self._sync_failed:
             self._poison(StorageError(5, "a background sync of the WAL failed"))
             return
+        try:
+            if self._memtables.close_quiet_log():
+                return
+        except StorageError as error:
+            self._poison(error)
+            return
         behind = loop.wal_offset - loop.wal_synced
         due = now_ns - self._synced_at_ns >= self.options.wal_sync_interval_s * 1e9
         busy = self._sync_thread is not None and self._sync_thread.is_alive()
@@ -579,6 +585,9 @@ class Coordinator:
             try:
                 if self._exit is not ExitCode.STORAGE:
                     self._memtables.wal.file.datasync()
+                    if clean:
+                        self.loop.set_synced(self.loop.wal_offset)
+                        self._memtables.close_log()
             finally:
                 self.close()
 

@@ -20,7 +20,12 @@ from ferrisdb.engine.wal_files import OpenWal, WalOwner, activate
 from ferrisdb.errors import StorageError
 from ferrisdb.format.edit import Outcome, TableMeta, VersionEdit
 from ferrisdb.format.filenames import DIR, FileKind
-from ferrisdb.format.wal import FIRST_RECORD_OFFSET, Opening
+from ferrisdb.format.wal import (
+    CLOSING_RECORD_BYTES,
+    FIRST_RECORD_OFFSET,
+    Opening,
+    encode_closing,
+)
 from ferrisdb.kernel.commit import CommitLoop
 from ferrisdb.kernel.memtable import Memtable, MemtableWriter
 from ferrisdb.seams import Clock, FileSystem
@@ -104,6 +109,10 @@ class Memtables:
         self._making: int | None = None
         #: The file that takes records.
         self.wal: OpenWal = recovered.wal
+        # Places in the log, as (file number, offset): where it was at the last look, and where
+        # nothing is left to prove. What recovery has put there is proved by the file's header.
+        self._looked_at = (0, 0)
+        self._closed_at = (recovered.wal.number, recovered.wal.append_offset)
 
     @property
     def active_number(self) -> int:
@@ -162,6 +171,38 @@ class Memtables:
             capacity=self.wal.capacity,
             history=[m.table for m in self._frozen],
         )
+
+    # The log's end
+
+    def close_quiet_log(self) -> bool:
+        """Close the log once all of it is durable and nobody has written since the last call.
+
+        Returns: whether it is closed, so that there is nothing to sync.
+        Raises:  StorageError.
+        """
+        place = (self.wal.number, self._loop.wal_offset)
+        if place == self._closed_at:
+            return True
+        is_quiet, self._looked_at = place == self._looked_at, place
+        if not is_quiet or self._loop.wal_synced < self._loop.wal_offset:
+            return False
+        self.close_log()
+        return True
+
+    def close_log(self) -> None:
+        """Say at the log's end that all before it is durable, which it is (format/wal.py, W5).
+
+        Raises: StorageError.
+        """
+        loop, wal = self._loop, self.wal
+        here = (wal.number, loop.wal_offset)
+        if here != self._closed_at and loop.wal_offset + CLOSING_RECORD_BYTES <= wal.capacity:
+            record = encode_closing(
+                loop.wal_offset, loop.visible_seq + 1, loop.last_time_us, wal.salt
+            )
+            wal.file.pwrite(record, loop.wal_offset)
+            loop.closed(len(record))
+        self._closed_at = (wal.number, loop.wal_offset)
 
     # For the compactor
 

@@ -49,6 +49,10 @@ W3  Every byte below `synced_end`, and below the `synced_to` of a valid record, 
     first bad record at X is corruption if X is among these, or if a successor says otherwise by
     W2; else it is a torn tail, and the file ends there (kernel/walscan.pyx has the rule).
 W4  A header and an extension are synced before the file gets its name: damage there is corruption.
+W5  Once a file is durable to its end and nobody writes, a *closing record* is appended, without a
+    sync: no operations, no client, first_seq = the next sequence number, synced_to = its own
+    offset. So damage to the last group, too, reads as corruption and not as a torn tail; what a
+    power cut or damage makes of the closing record itself loses nothing. Others may follow it.
 """
 
 from __future__ import annotations
@@ -68,6 +72,7 @@ from ferrisdb.kernel.walscan import WalScan, scan
 FIRST_RECORD_OFFSET: Final = 128
 RECORD_HEADER_BYTES: Final = 72
 OPENING_RECORD_BYTES: Final = RECORD_HEADER_BYTES
+CLOSING_RECORD_BYTES: Final = RECORD_HEADER_BYTES
 NO_CLIENT: Final = bytes(16)
 
 _EXTENSION: Final = struct.Struct("<IIQQQQ24x")
@@ -241,6 +246,24 @@ def encode_opening(opening: Opening, salt: int) -> bytes:
         client_id=NO_CLIENT,
         request_no=opening.predecessor_number,
         unanswered_no=opening.predecessor_end,
+        operations=(),
+        reply=b"",
+    )
+    return encode_record(record, salt)
+
+
+def encode_closing(offset: int, next_seq: int, time_us: int, salt: int) -> bytes:
+    """Return the closing record (W5), to be written at `offset`, to which the file is durable."""
+    record = Record(
+        offset=offset,
+        total_bytes=CLOSING_RECORD_BYTES,
+        first_seq=next_seq,
+        count=0,
+        synced_to=offset,
+        time_us=time_us,
+        client_id=NO_CLIENT,
+        request_no=0,
+        unanswered_no=0,
         operations=(),
         reply=b"",
     )

@@ -158,6 +158,13 @@ cdef class CommitLoop(PortTable):
         if offset > self.wal_synced:
             self.wal_synced = offset
 
+    def closed(self, uint64_t nbytes):
+        """Note that the caller wrote a closing record of `nbytes` at `wal_offset`."""
+        if (self.stage != STAGE_IDLE or self.entry_count or self.wal_synced != self.wal_offset
+                or nbytes > self.wal_capacity - self.wal_offset):
+            raise UsageError("a log is closed between groups, durable to its end, and with room")
+        self.wal_offset += nbytes
+
     @property
     def error_number(self):
         """errno of the write that failed."""

@@ -31,7 +31,10 @@ from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.segment import Segment
 
 LOG_NAME = "service.log"
-_START_FAILED = "start failed: code "
+STARTED_BY_OPEN = "FERRISDB_STARTED_BY_OPEN"
+"""Set in the environment of a service that `open` started."""
+START_FAILED = "start failed: code "
+"""What such a service writes before the wire code of why it could not start."""
 _POLL_S = 0.003
 _PATIENCE_NS = 5_000_000_000
 
@@ -161,7 +164,7 @@ def _spawn(directory: str, log: int) -> None:
         stdout=log,
         stderr=log,
         cwd="/",
-        env=os.environ | {"PYTHONPATH": _python_path(), "FERRISDB_STARTED_BY_OPEN": "1"},
+        env=os.environ | {"PYTHONPATH": _python_path(), STARTED_BY_OPEN: "1"},
         start_new_session=True,
     )
 
@@ -179,7 +182,7 @@ def _raise_failure(directory: str, begin: int) -> None:
         log.seek(begin)
         text = log.read().decode("utf-8", "replace")
     for line in text.splitlines():
-        _, found, rest = line.partition(_START_FAILED)
+        _, found, rest = line.partition(START_FAILED)
         code, _, message = rest.partition(": ")
         if not found or not code.isdigit() or int(code) == 52:
             continue

@@ -20,13 +20,10 @@ from ferrisdb.engine.open import is_database
 from ferrisdb.errors import AccessError, Error, StorageError
 from ferrisdb.options import Options
 from ferrisdb.seams import RealClock, RealFileSystem, RealRng
+from ferrisdb.service import START_FAILED, STARTED_BY_OPEN
 from ferrisdb.shm.locks import DirectoryLock, check_file_system
 from ferrisdb.workers.children import CompactorProcess
 from ferrisdb.workers.coordinator import Coordinator
-
-STARTED_BY_OPEN = "FERRISDB_STARTED_BY_OPEN"
-START_FAILED = "start failed: code "
-"""What `ferrisdb.service` looks for in the log of a service that it started."""
 
 _log = logging.getLogger("ferrisdb.coordinator")
 

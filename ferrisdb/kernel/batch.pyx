@@ -12,6 +12,7 @@ from ferrisdb.kernel.wal cimport REQUEST_PUT_TTL, op_header_bytes
 
 from ferrisdb import limits
 from ferrisdb.errors import KeyTooLargeError, UsageError, ValueTooLargeError, WrongTypeError
+from ferrisdb.keys import prefix_end
 
 cdef Py_ssize_t KEY_MAX = limits.KEY_BYTES_MAX
 cdef enum:
@@ -89,7 +90,7 @@ cdef class BatchBuffer:
         if bounded:
             last = self.prefix + (<const char *>end)[:end_bytes]
         else:
-            last = prefix_end(self.prefix)
+            last = prefix_end(self.prefix) or b""
         self.add(KIND_RANGE_DELETE, start, start_bytes, <const uint8_t *>PyBytes_AS_STRING(last),
                  <uint32_t>PyBytes_GET_SIZE(last), 0)
         return 0
@@ -168,10 +169,3 @@ cdef class BatchBuffer:
         """Forget every operation."""
         self.nbytes = 0
         self.count = 0
-
-
-def prefix_end(bytes prefix not None):
-    """Return the first key behind all that begin with `prefix`, b"" if there is none."""
-    kept = prefix.rstrip(b"\xff")
-    last = len(kept) - 1
-    return kept[:last] + bytes([kept[last] + 1]) if kept else b""

@@ -3,6 +3,8 @@ from typing_extensions import Buffer
 from ferrisdb.errors import Error
 from ferrisdb.kernel.batch import BatchBuffer
 
+DURABILITIES: dict[str, int]
+
 class RingProducer:
     generation: int
     cpu_count: int

@@ -40,8 +40,9 @@ cdef enum:
     SLEEP_NS = 20_000_000       # a sleeper looks at least this often whether the service lives
     GRACE_NS = 1_000_000_000    # the coordinator answers Busy itself; so long we wait for that
 
-cdef dict DURABILITIES = {
+DURABILITIES = {
     "async": c.DURABILITY_ASYNC, "os": c.DURABILITY_OS, "sync": c.DURABILITY_SYNC}
+"""The number of each durability that a write may ask for (layout.pxd)."""
 
 
 cdef class RingProducer:

@@ -86,8 +86,8 @@ def recovered(path: str) -> Iterator[Coordinator]:
         try:
             yield coordinator
         finally:
-            assert coordinator._compactor is not None
-            coordinator._compactor.stop(0)
+            assert coordinator.jobs.compactor is not None
+            coordinator.jobs.compactor.stop(0)
             coordinator.abandon()
     finally:
         names = SegmentNames.read(path)

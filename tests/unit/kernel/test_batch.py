@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferrisdb import errors, keys, limits
+from ferrisdb import errors, limits
 from ferrisdb.format.wal import Operation, OpKind, encode_operations
-from ferrisdb.kernel.batch import BatchBuffer, prefix_end
+from ferrisdb.kernel.batch import BatchBuffer
 
 BYTES = st.binary(max_size=50)
 
@@ -107,13 +107,3 @@ def test_pairs_are_taken_until_the_limit_is_passed() -> None:
     assert len(set(counts[:-1])) == 1
     with pytest.raises(errors.WrongTypeError):
         batch.put_pairs([(b"a", "b")], 1000)  # type: ignore[list-item]
-
-
-@given(prefix=st.one_of(st.binary(max_size=4), st.just(b"\xff\xff"), st.just(b"a\xff")))
-def test_the_end_of_a_prefix_lies_behind_all_that_begin_with_it(prefix: bytes) -> None:
-    end = prefix_end(prefix)
-    assert end == (keys.prefix_end(prefix) or b"")
-    if end:
-        assert prefix + b"\xff" * 8 < end
-        assert end > prefix
-        assert not end.startswith(prefix) or not prefix

@@ -23,6 +23,7 @@ import os
 import signal
 import sys
 from collections import deque
+from dataclasses import replace
 from typing import Protocol
 
 from ferrisdb.engine.compact import CompactSettings, compact_tables
@@ -229,6 +230,7 @@ class Compactor:
                     expired_us=request.expired_us,
                     block_bytes=self._options.block_bytes,
                     table_bytes=self._options.table_bytes,
+                    origin=request.origin,
                 ),
                 file_numbers=range(first, first + request.file_count),
                 on_chunk=self._between_merge_chunks,
@@ -297,6 +299,7 @@ class Compactor:
                     created_us=self._clock.wall_us(),
                     gc_floor=request.gc_floor,
                     block_bytes=self._options.block_bytes,
+                    origin=replace(request.origin, inputs=(request.number,)),
                     on_chunk=self._between_chunks,
                 )
             finally:

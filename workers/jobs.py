@@ -173,13 +173,13 @@ class Jobs:
 
     def _flush(self, number: int) -> None:
         floor = self._publisher.floor(self._ports.slots)
-        self._send(self._memtables.flush_of(number, floor))
+        self._send(self._memtables.flush_of(number, floor, self._publisher.retired_tables()))
 
     def _compact(self) -> None:
         floor = self._publisher.floor(self._ports.slots)
         now_us = max(self._parts.loop.last_time_us, self._clock.wall_us())
         expired_us = Pins.collect(self._ports.slots()).now_us_floor(now_us)
-        request = self._tree.next(floor, expired_us)
+        request = self._tree.next(floor, expired_us, self._publisher.retired_tables())
         self._parts.pages.page.compacted_ticket = self._tree.done_ticket
         if request is None:
             self.handle(ctl.Settled(self._clock.monotonic_ns()))

@@ -20,6 +20,7 @@ from ferrisdb.engine.wal_files import OpenWal, WalOwner, activate
 from ferrisdb.errors import StorageError
 from ferrisdb.format.edit import Outcome, TableMeta, VersionEdit
 from ferrisdb.format.filenames import DIR, FileKind
+from ferrisdb.format.sstable import TableOrigin
 from ferrisdb.format.wal import (
     CLOSING_RECORD_BYTES,
     FIRST_RECORD_OFFSET,
@@ -232,9 +233,14 @@ class Memtables:
         """Note that the preparation succeeded."""
         self._making = None
 
-    def flush_of(self, number: int, gc_floor: int) -> FlushMemtable:
+    def flush_of(self, number: int, gc_floor: int, retired: tuple[int, ...] = ()) -> FlushMemtable:
         """Return the request to flush a frozen memtable."""
-        return FlushMemtable(number, self._new_file_number(), gc_floor)
+        return FlushMemtable(number, self._new_file_number(), gc_floor, self.origin(retired))
+
+    def origin(self, retired: tuple[int, ...]) -> TableOrigin:
+        """Return what a table that is to be written now says of the files that are done with."""
+        log_number = (*self.frozen_numbers, self.active_number)[0]
+        return TableOrigin(retired=retired, log_number=log_number)
 
     def take_numbers(self, count: int) -> int:
         """Give out that many file numbers; returns the first."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from ferrisdb.engine.pick import Compaction
 from ferrisdb.format.edit import TableMeta
+from ferrisdb.format.sstable import NO_ORIGIN, TableOrigin
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class FlushMemtable:
     number: int
     file_number: int
     gc_floor: int
+    origin: TableOrigin = NO_ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class CompactTables:
     file_count: int
     gc_floor: int
     expired_us: int
+    origin: TableOrigin = NO_ORIGIN
 
 
 @dataclass(frozen=True, slots=True)

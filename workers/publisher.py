@@ -103,6 +103,14 @@ class Publisher:
         """Whether anything waits for its last pin."""
         return bool(self._retirement.waiting or self._leftovers)
 
+    def retired_tables(self) -> tuple[int, ...]:
+        """Return the numbers of the tables that wait for their last pin."""
+        return tuple(
+            one.resource.number
+            for one in self._retirement.waiting
+            if one.resource.kind is ResourceKind.TABLE
+        )
+
     def reclaim(self, pins: Pins) -> None:
         """Remove what no pin of a scan behind the last publication holds."""
         for resource in self._retirement.reclaim(pins):

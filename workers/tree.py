@@ -65,8 +65,13 @@ class Tree:
         self._asked.append(_Asked(self._tickets, start, end, behind))
         return self._tickets
 
-    def next(self, gc_floor: int, expired_us: int) -> CompactTables | None:
-        """Return the next compaction, None if there is nothing to do now."""
+    def next(
+        self, gc_floor: int, expired_us: int, retired: tuple[int, ...] = ()
+    ) -> CompactTables | None:
+        """Return the next compaction, None if there is nothing to do now.
+
+        Shape:  retired, numbers of the tables that wait for their last pin.
+        """
         compaction = self._next_of_range()
         if compaction is None:
             compaction = pick(
@@ -82,7 +87,9 @@ class Tree:
         if not compaction.is_move:
             count = file_count_max(compaction, self._options.table_bytes)
         first = self._memtables.take_numbers(count)
-        self._running = CompactTables(compaction, first, count, gc_floor, expired_us)
+        self._running = CompactTables(
+            compaction, first, count, gc_floor, expired_us, self._memtables.origin(retired)
+        )
         return self._running
 
     def _next_of_range(self) -> Compaction | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
@@ -28,6 +28,7 @@ from ferrisdb.format.filenames import DIR, FileKind
 from ferrisdb.kernel.builder import TableBuilder
 from ferrisdb.kernel.level import Level
 from ferrisdb.kernel.merge import Merge
+from ferrisdb.kernel.properties import NO_ORIGIN, TableOrigin
 from ferrisdb.kernel.source import Source
 from ferrisdb.kernel.table import Table
 from ferrisdb.kernel.tombstones import RangeTombstones
@@ -51,6 +52,8 @@ class CompactSettings:
     expired_us: int
     block_bytes: int
     table_bytes: int
+    #: What the outputs' properties say, beside their inputs.
+    origin: TableOrigin = NO_ORIGIN
 
 
 def file_count_max(compaction: Compaction, table_bytes: int) -> int:
@@ -155,6 +158,8 @@ class _Outputs:
         self._on_chunk = on_chunk
         self._splits = deque(compaction.splits)
         self._file: File | None = None
+        inputs = tuple(table.number for table in compaction.inputs)
+        self._origin = replace(settings.origin, inputs=inputs)
         #: Numbers of the files that may be there under either name.
         self._made: list[int] = []
 
@@ -218,6 +223,7 @@ class _Outputs:
             gc_floor=settings.gc_floor,
             block_bytes=settings.block_bytes,
             bottom=self._compaction.bottom,
+            origin=self._origin,
         )
         high = self._fill(builder, source, hiding)
         clipped = clip_ranges(kept, low, high)

@@ -17,7 +17,7 @@ from ferrisdb.errors import StorageError
 from ferrisdb.format.edit import TableMeta
 from ferrisdb.format.filenames import DIR, FileKind
 from ferrisdb.kernel.builder import TableBuilder
-from ferrisdb.kernel.properties import TableProperties
+from ferrisdb.kernel.properties import NO_ORIGIN, TableOrigin, TableProperties
 from ferrisdb.kernel.source import Source
 from ferrisdb.kernel.tombstones import RangeTombstones
 from ferrisdb.seams import File, FileSystem
@@ -43,6 +43,7 @@ def flush_memtable(
     created_us: int,
     gc_floor: int,
     block_bytes: int,
+    origin: TableOrigin = NO_ORIGIN,
     on_chunk: Callable[[], None] = lambda: None,
 ) -> TableMeta | None:
     """Write the table, sync it, name it, sync the name.
@@ -68,6 +69,7 @@ def flush_memtable(
             created_us=created_us,
             gc_floor=gc_floor,
             block_bytes=block_bytes,
+            origin=origin,
         )
         added = builder.build_from(
             memtable.source(all_versions=True), tombstones=RangeTombstones(ranges)

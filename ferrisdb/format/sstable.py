@@ -9,7 +9,7 @@
     page checksums   u32 each: CRC-32C of each 4,096 bytes from the file's start up to here
                      (the "page area"; its last page may be short)
     group checksums  u32 each: CRC-32C of each 4,096 bytes of page checksums
-    properties       208 bytes, smallest key, largest key
+    properties       224 bytes, smallest key, largest key, file numbers
     footer           64 bytes
 
 A page, not a block, is what a checksum covers, because a lookup comes from the hash index to an
@@ -49,8 +49,11 @@ Range tombstones: u32 count, then fragments, disjoint and ascending: u32 start_b
 end_bytes (0: unbounded), u32 seq_count, u64 each sequence, descending, start, end.
 
 Properties: 22 x u64 in the order of `kernel/properties.py`, 16 bytes database id, u32 index_shared,
-u32 flags (1: a range tombstone is unbounded, 2: sequences were left out), u32 smallest_bytes, u32
-largest_bytes, keys. min_seq and max_seq span entries and range tombstones, left-out ones included.
+u32 flags (1: a range tombstone is unbounded, 2: sequences were left out, 4: a repair wrote the
+table), u32 smallest_bytes, u32 largest_bytes, u64 log_number, u32 input_count, u32 retired_count,
+keys, u64 each input, u64 each retired. min_seq and max_seq span entries and range tombstones,
+left-out ones included. Of inputs, retired and log_number see TableOrigin: a repair that has no
+MANIFEST learns from them which files were replaced by which.
 
 Footer: u64 page area bytes, u32 pages, u32 groups, u64 offset of the group checksums, u32 bytes
 from there to the footer, u32 their CRC-32C, u64 file bytes, u64 file number, u16 version, u16 zero,
@@ -64,8 +67,10 @@ Golden files: tests/golden/sstable_*.hex.
 
 from ferrisdb.kernel.properties import (
     FOOTER_BYTES,
+    NO_ORIGIN,
     PAGE_BYTES,
     Footer,
+    TableOrigin,
     TableProperties,
     decode_footer,
     decode_fragments,
@@ -77,8 +82,10 @@ from ferrisdb.kernel.properties import (
 
 __all__ = [
     "FOOTER_BYTES",
+    "NO_ORIGIN",
     "PAGE_BYTES",
     "Footer",
+    "TableOrigin",
     "TableProperties",
     "decode_footer",
     "decode_fragments",

@@ -9,7 +9,7 @@ cdef struct Bytes:              # a growing array of bytes
     uint64_t room
 
 cdef class TableBuilder:
-    cdef object file
+    cdef object file, origin
     cdef bint finished, broken, bottom
     cdef uint64_t file_number, created_us, gc_floor, block_bytes
     cdef bytes database_id

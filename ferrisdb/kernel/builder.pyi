@@ -1,6 +1,6 @@
 from typing import Protocol, final
 
-from ferrisdb.kernel.properties import TableProperties
+from ferrisdb.kernel.properties import TableOrigin, TableProperties
 from ferrisdb.kernel.source import Source
 from ferrisdb.kernel.tombstones import RangeTombstones
 
@@ -20,6 +20,7 @@ class TableBuilder:
         gc_floor: int = 0,
         block_bytes: int = 4096,
         bottom: bool = False,
+        origin: TableOrigin = ...,
     ) -> None: ...
     @property
     def file_bytes(self) -> int: ...

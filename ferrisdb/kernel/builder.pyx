@@ -92,12 +92,13 @@ cdef class TableBuilder:
 
     def __init__(self, file, *, uint64_t file_number, bytes database_id not None,
                  uint64_t created_us, uint64_t gc_floor=0, uint64_t block_bytes=4096,
-                 bint bottom=False):
+                 bint bottom=False, origin=layout.NO_ORIGIN):
         """Begin a table in `file`, whose `append(bytes)` is called with about 1 MiB at a time.
 
         Shape:  `bottom`: nothing older than these entries lies in any other table, and range
                 tombstones at or below `gc_floor` have been carried out. Only then are sequences
                 at or below `gc_floor` left out: elsewhere they decide which table's version wins.
+                `origin`: a TableOrigin, for the properties.
         """
         if len(database_id) != 16:
             raise UsageError(f"a database id has 16 bytes, not {len(database_id)}")
@@ -110,6 +111,7 @@ cdef class TableBuilder:
         self.gc_floor = gc_floor
         self.block_bytes = block_bytes
         self.bottom = bottom
+        self.origin = origin
         self.ranges = []
         self.min_seq = SEQ_MAX
         header = bytearray(TABLE_HEADER_BYTES)
@@ -479,7 +481,8 @@ cdef class TableBuilder:
         keys += [f[0] for f in fragments[:1]] + [f[1] or f[0] for f in fragments[-1:]]
         seqs = [tombstones.oldest_seq, tombstones.newest_seq] if fragments else []
         seqs += [self.min_seq, self.max_seq] if points else []
-        body = len(groups) + layout.FIXED_BYTES + len(min(keys)) + len(max(keys))
+        body = (len(groups) + layout.FIXED_BYTES + len(min(keys)) + len(max(keys))
+                + len(layout.encode_numbers(self.origin)))
         file_bytes = page_area + self.page_crcs.used + body + layout.FOOTER_BYTES
         elided = self.bottom and points and self.min_seq <= self.gc_floor
         properties = layout.TableProperties(
@@ -492,8 +495,9 @@ cdef class TableBuilder:
             gc_floor=self.gc_floor, created_us=self.created_us, file_number=self.file_number,
             expires_us_min=self.expires_us_min, file_bytes=file_bytes,
             database_id=self.database_id,
-            flags=layout.UNBOUNDED * unbounded | layout.ELIDED * elided,
-            smallest_key=min(keys), largest_key=max(keys), **sections)
+            flags=(layout.UNBOUNDED * unbounded | layout.ELIDED * elided
+                   | layout.REPAIRED * self.origin.is_repair),
+            smallest_key=min(keys), largest_key=max(keys), origin=self.origin, **sections)
         cdef bytes tail = groups + layout.encode_properties(properties)
         footer = layout.Footer(
             page_area, self.page_crcs.used // 4, len(groups) // 4,

@@ -24,10 +24,12 @@ UNBOUNDED = 1
 """Flag: a range tombstone runs to the end of the key order."""
 ELIDED = 2
 """Flag: sequences at or below `gc_floor` were left out, and read as 0."""
+REPAIRED = 4
+"""Flag: a repair wrote this table."""
 
 _HEADER = struct.Struct("<8sHHIIIQQ16s8s")
 _FOOTER = struct.Struct("<QIIQIIQQHHI8s")
-_FIXED = struct.Struct("<22Q16sIIII")
+_FIXED = struct.Struct("<22Q16sIIIIQII")
 _COUNTERS = (
     "data_end",
     "hash_offset",
@@ -54,8 +56,27 @@ _COUNTERS = (
 )
 FOOTER_BYTES = _FOOTER.size
 FIXED_BYTES = _FIXED.size
-if FOOTER_BYTES != 64 or FIXED_BYTES != 208:
+if FOOTER_BYTES != 64 or FIXED_BYTES != 224:
     raise ImportError("the table's footer or properties have a wrong size")
+
+
+@dataclass(frozen=True, slots=True)
+class TableOrigin:
+    """What a table is made of: what a repair needs to know where the MANIFEST is lost.
+
+    `inputs`: numbers of the files that the table replaces, together with the other outputs of
+    the same job: tables, or the WAL file of a flushed memtable. `retired`: numbers of tables that
+    were out of the version, for good, when the job began, and still waited for their last pin.
+    `log_number`: the WAL files below it were done with by then.
+    """
+
+    inputs: tuple[int, ...] = ()
+    retired: tuple[int, ...] = ()
+    log_number: int = 0
+    is_repair: bool = False
+
+
+NO_ORIGIN = TableOrigin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +111,7 @@ class TableProperties:
     smallest_key: bytes
     #: Highest key or end of a range tombstone; says nothing where `unbounded`.
     largest_key: bytes
+    origin: TableOrigin = NO_ORIGIN
 
     @property
     def unbounded(self) -> bool:
@@ -161,10 +183,20 @@ def encode_properties(properties: TableProperties) -> bytes:
             properties.flags,
             len(properties.smallest_key),
             len(properties.largest_key),
+            properties.origin.log_number,
+            len(properties.origin.inputs),
+            len(properties.origin.retired),
         )
         + properties.smallest_key
         + properties.largest_key
+        + encode_numbers(properties.origin)
     )
+
+
+def encode_numbers(origin: TableOrigin) -> bytes:
+    """Return the file numbers that stand behind the keys."""
+    numbers = (*origin.inputs, *origin.retired)
+    return struct.pack(f"<{len(numbers)}Q", *numbers)
 
 
 def decode_properties(stored: bytes, path: str, offset: int) -> TableProperties:
@@ -175,20 +207,26 @@ def decode_properties(stored: bytes, path: str, offset: int) -> TableProperties:
     if len(stored) < FIXED_BYTES:
         raise CorruptionError(path, offset, f"{FIXED_BYTES} bytes of properties", len(stored))
     fields = _FIXED.unpack_from(stored)
-    database_id, index_shared, flags, smallest_bytes, largest_bytes = fields[22:]
+    (database_id, index_shared, flags, smallest_bytes, largest_bytes,
+     log_number, input_count, retired_count) = fields[22:]  # fmt: skip
     lengths = (smallest_bytes, largest_bytes, index_shared)
     if max(lengths) > STORED_KEY_BYTES_MAX:
         raise CorruptionError(path, offset, "keys within the limit", lengths)
-    if len(stored) != FIXED_BYTES + smallest_bytes + largest_bytes:
+    end = FIXED_BYTES + smallest_bytes + largest_bytes
+    if len(stored) != end + 8 * (input_count + retired_count):
         raise CorruptionError(path, offset, "properties of their stated length", len(stored))
     middle = FIXED_BYTES + smallest_bytes
+    numbers = struct.unpack_from(f"<{input_count + retired_count}Q", stored, end)
     properties = TableProperties(
         **dict(zip(_COUNTERS, fields, strict=False)),
         database_id=database_id,
         index_shared=index_shared,
         flags=flags,
         smallest_key=stored[FIXED_BYTES:middle],
-        largest_key=stored[middle:],
+        largest_key=stored[middle:end],
+        origin=TableOrigin(
+            numbers[:input_count], numbers[input_count:], log_number, bool(flags & REPAIRED)
+        ),
     )
     _check_sections(properties, path, offset)
     return properties

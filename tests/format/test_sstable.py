@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 
 from ferrisdb.errors import CorruptionError, FormatTooNewError
 from ferrisdb.format.header import MAGIC_TABLE, decode_header, encode_header
-from ferrisdb.format.sstable import Footer, decode_footer, decode_fragments, encode_footer
+from ferrisdb.format.sstable import (
+    Footer,
+    TableOrigin,
+    decode_footer,
+    decode_fragments,
+    encode_footer,
+)
 from ferrisdb.kernel.checksum import crc32c, key_hash
 from ferrisdb.kernel.table import Table
 from tests.support import sstable_oracle as oracle
@@ -46,9 +52,12 @@ PLAIN = in_order(
     ]
 )
 RANGES: list[Range] = [(b"\0a", b"\0c", 40), (b"\0b", b"\0d", 41), (b"\0x", b"", 42)]
+ORIGIN = TableOrigin(inputs=(3, 5), retired=(2,), log_number=6, is_repair=True)
 TABLES = {
     "sstable_plain": build(PLAIN, RANGES, block_bytes=160)[0],
-    "sstable_bottom": build([v for v in PLAIN if v.seq > 9], gc_floor=20, bottom=True)[0],
+    "sstable_bottom": build(
+        [v for v in PLAIN if v.seq > 9], gc_floor=20, bottom=True, origin=ORIGIN
+    )[0],
     "sstable_ranges": build([], RANGES)[0],
 }
 
@@ -64,6 +73,12 @@ def test_golden_tables_are_written_and_read(name: str, tmp_path: Path) -> None:
     for version in oracle.decode(golden).versions:
         found = table.get(version.key, version.seq or LATEST)
         assert found == (version.seq, version.kind, version.expires_us, version.value)
+
+
+def test_a_table_says_what_it_is_made_of(tmp_path: Path) -> None:
+    path = tmp_path / "000007.sst"
+    path.write_bytes(TABLES["sstable_bottom"])
+    assert Table(path).properties.origin == ORIGIN
 
 
 def test_the_header_is_the_one_that_every_file_has() -> None:
@@ -110,20 +125,20 @@ HASHES = [int(word, 16) for word in (GOLDEN / "key_hash.hex").read_text(encoding
 
 
 def test_a_newer_version_under_a_right_checksum_is_told_apart() -> None:
-    footer = bytearray(encode_footer(Footer(64, 1, 1, 68, 212, 0, 344, 7)))
-    assert decode_footer(bytes(footer), "7.sst", 344).file_number == 7
+    footer = bytearray(encode_footer(Footer(64, 1, 1, 68, 228, 0, 360, 7)))
+    assert decode_footer(bytes(footer), "7.sst", 360).file_number == 7
     footer[48] = 1
     footer[52:56] = crc32c(bytes(footer[56:]), crc32c(bytes(footer[:52]))).to_bytes(4, "little")
     with pytest.raises(FormatTooNewError):
-        decode_footer(bytes(footer), "7.sst", 344)
+        decode_footer(bytes(footer), "7.sst", 360)
 
 
 @pytest.mark.parametrize("field", [0, 1, 2, 3, 4, 6])
 def test_a_footer_whose_places_contradict_each_other_is_refused(field: int) -> None:
-    fields = [64, 1, 1, 68, 212, 0, 344, 7]
+    fields = [64, 1, 1, 68, 228, 0, 360, 7]
     fields[field] += 1
     with pytest.raises(CorruptionError):
-        decode_footer(encode_footer(Footer(*fields)), "7.sst", 344)
+        decode_footer(encode_footer(Footer(*fields)), "7.sst", 360)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ferrisdb.kernel.builder import TableBuilder
-from ferrisdb.kernel.properties import TableProperties
+from ferrisdb.kernel.properties import NO_ORIGIN, TableOrigin, TableProperties
 from ferrisdb.kernel.table import Table
 
 PUT, DELETE, PUT_EXPIRING = 1, 2, 4
@@ -54,6 +54,7 @@ def build(
     gc_floor: int = 0,
     block_bytes: int = 4096,
     bottom: bool = False,
+    origin: TableOrigin = NO_ORIGIN,
 ) -> tuple[bytes, TableProperties]:
     """Return a table's bytes and what the builder says of it."""
     file = ByteFile()
@@ -65,6 +66,7 @@ def build(
         gc_floor=gc_floor,
         block_bytes=block_bytes,
         bottom=bottom,
+        origin=origin,
     )
     for version in versions:
         builder.add(*version)

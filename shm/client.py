@@ -170,7 +170,7 @@ def copy_slots(segment: Segment) -> npt.NDArray[np.void]:
     """Return a private copy of the slots in use, as the coordinator needs them.
 
     Each word is loaded whole (they are aligned); words of one slot may be of different moments,
-    which R9 and the second scan of C7 make harmless.
+    which R9 and C7 make harmless.
     """
     with segment.view as view:
         used = min(layout.load32(view, layout.CLIENT_SLOTS_USED), layout.SLOT_COUNT)

@@ -13,7 +13,7 @@ has a cache line of its own. Stores are release, loads acquire, unless the order
 | 128 | u64 | epoch | of the current version; bit 63: this page is retired, look for a new one |
 | 192 | u64 | visible seq | highest sequence that readers may see |
 | 256 | u64 | ordered seq | up to here the memtables' key order is complete |
-| 320 | u64 | gc floor | versions shadowed at or below it may be gone |
+| 320 | u64 | gc floor | no snapshot is below it, and none will be |
 | 384 | u32 | sleeping | 1 while the coordinator sleeps on the doorbell; full fence behind it |
 | 448 | u32 | state | STATE_*; advice only |
 | 452 | u32 | coordinator pid | for people; liveness is DIR/LOCK |
@@ -42,9 +42,10 @@ C5  visible seq is stored after all entries up to it lie in the memtables and ar
     promised. Dead in between: those commits are unacknowledged and invisible until recovery.
 C6  ordered seq never exceeds visible seq by more than the group at hand; entries above it are
     found by hash and not yet in order. Dead in between: a scan may link them by itself.
-C7  gc floor grows only, and only to the minimum of two scans of all slots around the store (slot
-    scan, store, full fence, slot scan). Dead in between: a floor too high for a snapshot taken
-    in that moment, which then reads the floor again and starts over.
+C7  gc floor grows only, and only to the minimum of a scan of all slots. A snapshot taken in that
+    moment below it reads the floor behind its pin, and starts over. What merges drop does not
+    hang on it (workers/publisher.py, `floor`), but on C3 and C5: whoever loads an epoch and then
+    visible seq sees all that was visible when that epoch's tables were made.
 C8  A retired epoch (bit 63) is never unset. Dead before the new page: clients find no page and
     wait as for a start.
 C9  sleeping is stored, full fence, then all tails are read again; a client stores its tail, full
@@ -169,7 +170,7 @@ class ControlPage:
 
     @property
     def gc_floor(self) -> int:
-        """Sequence at or below which shadowed versions may be gone (C7)."""
+        """Sequence that no snapshot is below (C7)."""
         return layout.load64(self._view, layout.CONTROL_GC_FLOOR)
 
     @gc_floor.setter

@@ -123,35 +123,21 @@ class Publisher:
                 self._leftovers = []
 
     def floor(self, slots: Callable[[], Slots]) -> int:
-        """Raise the floor as far as the snapshots allow; return what a flush may rely on.
+        """Raise the control page's floor as far as the snapshots allow; return a merge's.
 
-        Scan, store, full fence, scan again: a snapshot that the first scan missed either sees the
-        new floor and starts over, or is in the second scan, whose minimum counts.
+        A flush or compaction drops what is shadowed by what everyone sees now, whatever old
+        snapshots there are: these read the version that they pin, and whoever will read the
+        merge's output loads its epoch first and then a sequence at or above this one
+        (docs/adr/0006-merges-keep-nothing-for-old-snapshots.md).
         """
         visible = self._control.visible_seq
-        floor = Pins.collect(slots()).gc_floor(visible, self._control.gc_floor)
-        self._control.gc_floor = floor
-        layout.fence_full()
-        return min(floor, Pins.collect(slots()).gc_floor(visible, 0))
+        self._control.gc_floor = Pins.collect(slots()).gc_floor(visible, self._control.gc_floor)
+        return visible
 
     def retire_memtables(self, table_numbers: Iterable[int], slots: Slots) -> None:
         """Free every memtable that no pin holds; the epoch has been retired, nobody pins anew."""
         self._retirement.publish(self._control.epoch + 1, (), table_numbers)
         self.reclaim(Pins.collect(slots))
-
-    def report(self, pins: Pins, now_ns: int) -> list[dict[str, object]]:
-        """Return who pins what, for stats."""
-        return [
-            {
-                "client": row.client_index,
-                "slot": row.slot_index,
-                "epoch": row.epoch,
-                "seq": row.snapshot_seq,
-                "age_s": row.age_ns / 1e9,
-                "held": [f"{r.kind.name.lower()} {r.number}" for r in row.held],
-            }
-            for row in self._retirement.rows(pins, now_ns)
-        ]
 
     def _remove(self, resource: Resource) -> None:
         if resource.kind is ResourceKind.TABLE:

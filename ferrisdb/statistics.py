@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ferrisdb.errors import Error
 from ferrisdb.kernel import layout
 from ferrisdb.service import Service
+from ferrisdb.shm import version_page
 from ferrisdb.shm.client import SEQ_PLAIN_READ, copy_slots, metrics_of
 from ferrisdb.shm.registry import RegistryReader
 from ferrisdb.shm.segment import Segment
@@ -28,7 +34,10 @@ _STATES = {
 
 
 def collect(db: Database, service: Service, version: VersionPage) -> dict[str, Any]:
-    """Return the figures of a database: service, memtables, tables, clients and their pins."""
+    """Return the figures of a database: service, memtables, tables, clients and their pins.
+
+    Shape: version, the current one or one that was current a moment ago.
+    """
     page = service.control
     handles = {m.number: m for m in db.view.memtables} if db.view is not None else {}
     memtables = []
@@ -44,6 +53,8 @@ def collect(db: Database, service: Service, version: VersionPage) -> dict[str, A
         level = levels.setdefault(str(table.level), {"tables": 0, "bytes": 0})
         level["tables"] += 1
         level["bytes"] += table.file_bytes
+    held_by = _Held(service, version)
+    clients = _clients(db, service, held_by)
     return {
         "path": db.path,
         "state": _STATES.get(page.state, str(page.state)),
@@ -58,13 +69,14 @@ def collect(db: Database, service: Service, version: VersionPage) -> dict[str, A
         "table_count": len(version.tables),
         "table_bytes": sum(t.file_bytes for t in version.tables),
         "levels": levels,
-        "clients": _clients(db, service),
+        **held_by.totals(held_by.epochs),
+        "clients": clients,
         "this_handle": db.counters(),
     }
 
 
-def _clients(db: Database, service: Service) -> list[dict[str, Any]]:
-    """Return who is attached and what each pins."""
+def _clients(db: Database, service: Service, held_by: _Held) -> list[dict[str, Any]]:
+    """Return who is attached, what each pins, and what that keeps from being freed."""
     rows = []
     registry = RegistryReader(db.path, service.names)
     try:
@@ -76,24 +88,93 @@ def _clients(db: Database, service: Service) -> list[dict[str, Any]]:
             if segment is None:
                 continue
             slots = copy_slots(segment)
-            held = slots[slots["epoch"] != 0]
-            snapshots = held[held["seq"] != SEQ_PLAIN_READ]
-            now_ns = time.monotonic_ns()
-            rows.append(
-                {
-                    "index": entry.index,
-                    "pid": entry.pid,
-                    "this_process": entry.pid == os.getpid(),
-                    "requests": int(metrics_of(segment)[1]),
-                    "pins": len(held),
-                    "oldest_pin_s": max(
-                        (float(now_ns - int(born)) / 1e9 for born in held["born_ns"]), default=0.0
-                    ),
-                    "oldest_epoch": int(held["epoch"].min()) if len(held) else None,
-                    "oldest_snapshot_seq": int(snapshots["seq"].min()) if len(snapshots) else None,
-                }
-            )
+            row: dict[str, Any] = {
+                "index": entry.index,
+                "pid": entry.pid,
+                "this_process": entry.pid == os.getpid(),
+                "requests": int(metrics_of(segment)[1]),
+            }
             segment.close()
+            rows.append(row | _pins(slots, held_by, time.monotonic_ns()))
     finally:
         registry.close()
     return rows
+
+
+def _pins(slots: npt.NDArray[np.void], held_by: _Held, now_ns: int) -> dict[str, Any]:
+    """Return what stands in a client's slots, and what it costs."""
+    # A revoked pin holds nothing; its reader has yet to notice.
+    held = slots[(slots["epoch"] != 0) & (slots["revoked"] != slots["epoch"])]
+    snapshots = [
+        {
+            "seq": int(slot["seq"]),
+            "epoch": int(slot["epoch"]),
+            "age_s": _age_s(slot, now_ns),
+            **held_by.totals([int(slot["epoch"])]),
+        }
+        for slot in held
+        if slot["seq"] != SEQ_PLAIN_READ
+    ]
+    epochs = sorted({int(epoch) for epoch in held["epoch"]})
+    return {
+        "pins": len(held),
+        "oldest_pin_s": max((_age_s(slot, now_ns) for slot in held), default=0.0),
+        "oldest_epoch": epochs[0] if epochs else None,
+        "oldest_snapshot_seq": min((one["seq"] for one in snapshots), default=None),
+        **held_by.totals(epochs),
+        "snapshots": sorted(snapshots, key=lambda one: -one["age_s"]),
+    }
+
+
+def _age_s(slot: np.void, now_ns: int) -> float:
+    return max(0.0, (now_ns - int(slot["born_ns"])) / 1e9)
+
+
+class _Held:
+    """What pinned epochs name and the current version does not: it is kept for them alone.
+
+    A pinned epoch's version page stays as long as the pin, so all of it stands in shared memory.
+    """
+
+    def __init__(self, service: Service, current: VersionPage) -> None:
+        self._names = service.names
+        self._current = current
+        self._pages: dict[int, VersionPage | None] = {current.epoch: current}
+
+    @property
+    def epochs(self) -> list[int]:
+        """Every epoch that was asked for."""
+        return list(self._pages)
+
+    def totals(self, epochs: Sequence[int]) -> dict[str, int]:
+        """Return how much these epochs hold together."""
+        tables: dict[int, int] = {}
+        memtables: dict[int, int] = {}
+        for page in map(self._page, epochs):
+            if page is not None:
+                tables |= {table.number: table.file_bytes for table in page.tables}
+                memtables |= {memtable.number: memtable.nbytes for memtable in page.memtables}
+        for table in self._current.tables:
+            tables.pop(table.number, None)
+        for memtable in self._current.memtables:
+            memtables.pop(memtable.number, None)
+        return {
+            "pinned_bytes": sum(tables.values()) + sum(memtables.values()),
+            "pinned_tables": len(tables),
+            "pinned_table_bytes": sum(tables.values()),
+            "pinned_memtables": len(memtables),
+            "pinned_memtable_bytes": sum(memtables.values()),
+        }
+
+    def _page(self, epoch: int) -> VersionPage | None:
+        if epoch not in self._pages:
+            page = None
+            # Gone or punched meanwhile: then nobody pins it any more.
+            with contextlib.suppress(Error):
+                segment = Segment.open(self._names.name("v", epoch), writable=False)
+                if segment is not None:
+                    with segment.view as view:
+                        page = version_page.decode(view)
+                    segment.close()
+            self._pages[epoch] = page
+        return self._pages[epoch]

@@ -31,5 +31,20 @@ def _flat(prefix: str, figures: Mapping[str, object]) -> Iterator[tuple[str, obj
     for name, value in figures.items():
         if isinstance(value, Mapping):
             yield from _flat(f"{prefix}{name}.", value)
+        elif isinstance(value, list):
+            for index, row in enumerate(value):
+                yield from _row(f"{prefix}{name}.", index, row)
         else:
             yield f"{prefix}{name}", value
+
+
+def _row(prefix: str, index: int, row: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Show a row of a list on one line; lists within it, such as a client's snapshots, below."""
+    name = f"{prefix}{row.get('index', row.get('number', index))}"
+    figures = {key: value for key, value in row.items() if not isinstance(value, list)}
+    yield name, ", ".join(f"{key} {_short(value)}" for key, value in figures.items())
+    yield from _flat(f"{name}.", {key: row[key] for key in row.keys() - figures.keys()})
+
+
+def _short(value: object) -> object:
+    return f"{value:.3f}" if isinstance(value, float) else value

@@ -63,18 +63,6 @@ class Retired:
 
 
 @dataclass(frozen=True, slots=True)
-class PinRow:
-    """Who pins what, for stats."""
-
-    client_index: int
-    slot_index: int
-    epoch: int
-    snapshot_seq: int | None
-    age_ns: int
-    held: tuple[Resource, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Pins:
     """The valid pins of all clients at one scan, in arrays."""
 
@@ -179,25 +167,6 @@ class Retirement:
         free, kept = split(self._waiting, pins)
         self._waiting = kept
         return free
-
-    def rows(self, pins: Pins, now_ns: int) -> list[PinRow]:
-        """Return who pins what, oldest pin first."""
-        rows = [
-            PinRow(
-                client_index=int(pin["client"]),
-                slot_index=int(pin["slot"]),
-                epoch=int(pin["epoch"]),
-                snapshot_seq=None if int(pin["seq"]) == SEQ_PLAIN_READ else int(pin["seq"]),
-                age_ns=max(0, now_ns - int(pin["born_ns"])),
-                held=tuple(
-                    one.resource
-                    for one in self._waiting
-                    if one.first_epoch <= int(pin["epoch"]) < one.stop_epoch
-                ),
-            )
-            for pin in pins.rows
-        ]
-        return sorted(rows, key=lambda row: -row.age_ns)
 
 
 def split(waiting: Iterable[Retired], pins: Pins) -> tuple[list[Resource], list[Retired]]:

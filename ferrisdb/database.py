@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar, overload
 
+from ferrisdb import checkpoint as checkpoints
 from ferrisdb import statistics
 from ferrisdb.attached import Attached
 from ferrisdb.batch import WriteBatch
@@ -107,11 +108,17 @@ class Database(Attached, MutableMapping[bytes, bytes]):
         return Snapshot(self, self.take_pin())
 
     def stats(self) -> dict[str, Any]:
-        """Return the figures of the database, its memory and its clients."""
+        """Return the figures of the database, its memory and its clients.
+
+        Of each client, what it pins: `pinned_bytes` are those that would be freed without it, or
+        without it and others that pin the same.
+        """
         self.enter_call()
-        assert self._service is not None
+        # Let go first: what asks is not to show among those that pin.
         with self.snapshot() as snap:
-            return statistics.collect(self, self._service, snap.version)
+            version = snap.version
+        assert self._service is not None
+        return statistics.collect(self, self._service, version)
 
     # Writing
 
@@ -200,6 +207,29 @@ class Database(Attached, MutableMapping[bytes, bytes]):
                 wait_s = min(wait_s * 2, 0.05)
                 self.enter_call()
                 self._check_service(now_ns + self.timeout_ns)
+
+    def checkpoint(
+        self, directory: str | os.PathLike[str], *, timeout: float | None = None
+    ) -> None:
+        """Make `directory` a copy of the database, which opens as one of its own.
+
+        It holds one moment: everything acknowledged before the call, this process's asynchronous
+        writes among it, and of what others write meanwhile whole batches, in order. Tables are
+        linked, so it costs little space until the database has changed; on another file system
+        they are copied. Settings (ferrisdb.toml) stay behind.
+
+        Shape:   directory, absent or empty, its parent there; timeout, seconds to take at most,
+                 None for as long as it takes.
+        Raises:  UsageError, it exists and is not empty, or lies in the database; UnavailableError
+                 at the time-out; StorageError (DiskFullError among them): nothing is there then.
+        Durable: yes.
+        Cost:    reads and writes what the memtables hold; readers and writers go on.
+        """
+        self.enter_call()
+        self.drain()
+        checkpoints.make_checkpoint(
+            self, directory, None if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
+        )
 
     def __reduce__(self) -> tuple[Callable[..., Database], tuple[object, ...]]:
         return _reopen, (self.path, self._start, self._timeout, self._durability)

@@ -27,7 +27,10 @@ COMMANDS = {
     "delete": "ferrisdb.cli.point:delete",
     "scan": "ferrisdb.cli.scan:scan",
     "import": "ferrisdb.cli.load:load",
+    "export": "ferrisdb.cli.export:export",
     "stats": "ferrisdb.cli.stats:stats",
+    "compact": "ferrisdb.cli.maintain:compact",
+    "checkpoint": "ferrisdb.cli.maintain:checkpoint",
 }
 """Where each command is: module and attribute, in the order that help shows."""
 

@@ -70,3 +70,19 @@ def to_bytes(argument: str, escaped: bool) -> bytes:
         return text.from_argument(argument, escaped)
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
+
+
+def to_bounds(
+    first: str | None, end: str | None, prefix: str | None, escaped: bool
+) -> dict[str, bytes]:
+    """Return the bounds that were given, by the names that `Database.scan` has for them.
+
+    Raises:  click.UsageError, for an unknown escape, and a prefix beside another bound.
+    """
+    if prefix is not None and (first is not None or end is not None):
+        raise click.UsageError("--prefix is a range of its own: leave --start and --end out")
+    return {
+        name: to_bytes(bound, escaped)
+        for name, bound in (("start", first), ("end", end), ("prefix", prefix))
+        if bound is not None
+    }

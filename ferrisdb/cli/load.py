@@ -77,16 +77,21 @@ def load(
     At a line that can't be read the import stops: every row before it is imported, none behind
     it; the message names the line. --from-line goes on from there.
     """
-    if form is None:
-        form = "jsonl" if file.endswith(JSONL_SUFFIXES) else "tsv"
     with (
         _open_input(file) as source,
         arguments.open_database(directory, no_start, timeout) as db,
         _progress(source) as bar,
     ):
         task = Importer(db, file, durability, batch_rows, skip_bad, bar)
-        task.run(source, text.PARSERS[form], from_line)
+        task.run(source, text.PARSERS[form_of(file, form)], from_line)
     click.echo(task.summary())
+
+
+def form_of(file: str, form: str | None) -> str:
+    """Return what a line of a file holds: what was said, or else what its name says."""
+    if form is not None:
+        return form
+    return "jsonl" if file.endswith(JSONL_SUFFIXES) else "tsv"
 
 
 @contextmanager
@@ -101,9 +106,7 @@ def _open_input(file: str) -> Iterator[BinaryIO]:
     try:
         source = click.open_file(file, "rb")
     except OSError as error:
-        code = (
-            ExitCode.NO_PERMISSION if isinstance(error, PermissionError) else ExitCode.NO_INPUT
-        )
+        code = ExitCode.NO_PERMISSION if isinstance(error, PermissionError) else ExitCode.NO_INPUT
         raise CommandFailure(f"{file}: {error.strerror}", code) from error
     with source:
         yield cast("BinaryIO", source)

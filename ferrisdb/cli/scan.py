@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -50,30 +50,27 @@ def scan(
     A row of tsv is key, tab, value; tab, newline, carriage return and backslash inside them
     are printed as \t \n \r \\.
     """
-    if prefix is not None and (first is not None or end is not None):
-        raise click.UsageError("--prefix is a range of its own: leave --start and --end out")
-    bounds: dict[str, Any] = {
-        name: arguments.to_bytes(bound, escape)
-        for name, bound in (("start", first), ("end", end), ("prefix", prefix))
-        if bound is not None
-    }
+    bounds: dict[str, Any] = arguments.to_bounds(first, end, prefix, escape)
     to_line = text.FORMATTERS[form]
     with arguments.open_database(directory, no_start, timeout) as db:
         if keys_only:
             keys = db.scan(**bounds, limit=limit, reverse=reverse, keys_only=True)
-            _print(to_line(key, None) for key in keys)
+            write_lines(sys.stdout.buffer, (to_line(key, None) for key in keys))
         else:
             rows = db.scan(**bounds, limit=limit, reverse=reverse)
-            _print(to_line(key, value) for key, value in rows)
+            write_lines(sys.stdout.buffer, (to_line(key, value) for key, value in rows))
 
 
-def _print(lines: Iterable[bytes]) -> None:
-    out = sys.stdout.buffer
+def write_lines(out: BinaryIO, lines: Iterable[bytes]) -> int:
+    """Write lines, many at a time; returns how many they were."""
     waiting = bytearray()
+    count = 0
     for line in lines:
+        count += 1
         waiting += line
         if len(waiting) >= WRITE_BYTES:
             out.write(waiting)
             waiting.clear()
     out.write(waiting)
     out.flush()
+    return count

@@ -15,11 +15,14 @@ F2  An `OSError` never leaves this module bare: it becomes one of our typed erro
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
+import sys
 import time
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol, cast
 
 from ferrisdb import errors
 
@@ -74,6 +77,12 @@ class File(Protocol):
 
     def datasync(self) -> None:
         """Return when every byte written, and the size, would survive a power cut."""
+
+    def start_sync(self) -> None:
+        """Have what was written on its way to the disk, so that a later datasync waits less.
+
+        Durable: nothing more than before; a failure shows at the datasync.
+        """
 
     def allocate_zeroed(self, file_bytes: int) -> None:
         """Write zeros from the present end up to file_bytes, then datasync.
@@ -165,6 +174,19 @@ def _datasync(descriptor: int) -> None:
         os.fdatasync(descriptor)
 
 
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    function = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if function is not None:
+        function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return cast("Callable[[int, int, int, int], int] | None", function)
+
+
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_start_writing: Final = _sync_file_range()
+
+
 class RealFile:
     """A file of the operating system."""
 
@@ -174,6 +196,7 @@ class RealFile:
         try:
             self._descriptor = os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
             self._end = os.fstat(self._descriptor).st_size
+            self._started = 0
         except OSError as error:
             raise storage_error(error, path) from error
 
@@ -230,6 +253,12 @@ class RealFile:
         except OSError as error:
             self._poisoned = True
             raise storage_error(error, self._path) from error
+
+    def start_sync(self) -> None:
+        if _start_writing is not None:
+            # Not all file systems can; it would be the datasync that fails if anything does.
+            _start_writing(self._writable(), self._started, 0, _SYNC_FILE_RANGE_WRITE)
+            self._started = self._end
 
     def allocate_zeroed(self, file_bytes: int) -> None:
         zeros = memoryview(_ZEROS)

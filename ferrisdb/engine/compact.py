@@ -22,6 +22,7 @@ from typing import Final
 
 from ferrisdb.engine.flush import discard_file, table_meta
 from ferrisdb.engine.pick import Compaction
+from ferrisdb.engine.table_file import TableFile
 from ferrisdb.errors import StorageError
 from ferrisdb.format.edit import TableMeta
 from ferrisdb.format.filenames import DIR, FileKind
@@ -37,6 +38,9 @@ from ferrisdb.seams import File, FileSystem
 
 #: Steps of the merge after which `on_chunk` is called, whether or not anything was written.
 STEPS_MAX: Final = 1 << 16
+#: Outputs that are complete and may still be on their way to the disk: behind these, syncing one
+#: waits for little more than the journal.
+UNSYNCED_MAX: Final = 2
 
 Range = tuple[bytes, bytes, int]
 
@@ -126,20 +130,6 @@ def clip_ranges(ranges: Iterable[Range], low: bytes, high: bytes | None) -> list
     return clipped
 
 
-class _MeteredFile:
-    """The builder's view of a file: tells the caller before each chunk."""
-
-    __slots__ = ("_file", "_on_chunk")
-
-    def __init__(self, file: File, on_chunk: Callable[[int], None]) -> None:
-        self._file = file
-        self._on_chunk = on_chunk
-
-    def append(self, chunk: bytes) -> int:
-        self._on_chunk(len(chunk))
-        return self._file.append(chunk)
-
-
 class _Outputs:
     """The tables that a compaction writes, one behind the other."""
 
@@ -160,6 +150,8 @@ class _Outputs:
         self._file: File | None = None
         inputs = tuple(table.number for table in compaction.inputs)
         self._origin = replace(settings.origin, inputs=inputs)
+        #: Complete and on their way to the disk, oldest first.
+        self._unsynced: deque[File] = deque()
         #: Numbers of the files that may be there under either name.
         self._made: list[int] = []
 
@@ -177,6 +169,8 @@ class _Outputs:
             meta, low = self._write_table(source, hiding, kept, low)
             if meta is not None:
                 metas.append(meta)
+            self._sync(UNSYNCED_MAX)
+        self._sync(0)
         for meta in metas:
             self._fs.rename(
                 self._dir.temporary(FileKind.TABLE, meta.number),
@@ -186,11 +180,20 @@ class _Outputs:
             self._fs.sync_dir(self._dir.path)
         return tuple(metas)
 
+    def _sync(self, left: int) -> None:
+        """Sync and close outputs until so many wait."""
+        while len(self._unsynced) > left:
+            self._on_chunk(0)
+            self._unsynced[0].datasync()
+            self._unsynced.popleft().close()
+
     def discard(self) -> None:
         """Remove every file of a compaction that is given up."""
         if self._file is not None:
             number = self._made.pop()
             discard_file(self._fs, self._file, self._dir.temporary(FileKind.TABLE, number))
+        while self._unsynced:
+            discard_file(self._fs, self._unsynced.popleft())
         for number in self._made:
             for path in (
                 self._dir.temporary(FileKind.TABLE, number),
@@ -216,7 +219,7 @@ class _Outputs:
         self._file = file
         settings = self._settings
         builder = TableBuilder(
-            _MeteredFile(file, self._on_chunk),
+            TableFile(file, self._on_chunk),
             file_number=number,
             database_id=settings.database_id,
             created_us=settings.created_us,
@@ -235,9 +238,9 @@ class _Outputs:
             discard_file(self._fs, file, temporary)
             return None, high
         properties = builder.finish()
-        file.datasync()
+        file.start_sync()
         self._file = None
-        file.close()
+        self._unsynced.append(file)
         return table_meta(properties, level=self._compaction.output_level), high
 
     def _fill(self, builder: TableBuilder, source: Source, hiding: RangeTombstones) -> bytes | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from ferrisdb.engine.table_file import TableFile
 from ferrisdb.errors import StorageError
 from ferrisdb.format.edit import TableMeta
 from ferrisdb.format.filenames import DIR, FileKind
@@ -44,12 +45,12 @@ def flush_memtable(
     gc_floor: int,
     block_bytes: int,
     origin: TableOrigin = NO_ORIGIN,
-    on_chunk: Callable[[], None] = lambda: None,
+    on_chunk: Callable[[int], None] = lambda _: None,
 ) -> TableMeta | None:
     """Write the table, sync it, name it, sync the name.
 
     Shape:   memtable, frozen and pinned by the caller; file_number, a new one; on_chunk is
-             called for about every MiB written, before it is written, and may raise to give up.
+             called with the bytes, about a MiB, that are written next; it may raise to give up.
     Returns: what the MANIFEST is to say of the table; None if the memtable is empty: no file.
     Raises:  StorageError (DiskFullError among them), or what on_chunk raises; no file is left
              then, except a temporary one that could not be removed.
@@ -63,7 +64,7 @@ def flush_memtable(
     file = fs.create(temporary)
     try:
         builder = TableBuilder(
-            _ChunkedFile(file, on_chunk),
+            TableFile(file, on_chunk),
             file_number=file_number,
             database_id=database_id,
             created_us=created_us,
@@ -110,27 +111,14 @@ def table_meta(properties: TableProperties, *, level: int) -> TableMeta:
     )
 
 
-class _ChunkedFile:
-    """The builder's view of a file: tells the caller before each chunk."""
-
-    __slots__ = ("_file", "_on_chunk")
-
-    def __init__(self, file: File, on_chunk: Callable[[], None]) -> None:
-        self._file = file
-        self._on_chunk = on_chunk
-
-    def append(self, chunk: bytes) -> int:
-        self._on_chunk()
-        return self._file.append(chunk)
-
-
-def discard_file(fs: FileSystem, file: File, temporary: str) -> None:
-    """Remove a file that is given up; never raises StorageError.
+def discard_file(fs: FileSystem, file: File, temporary: str | None = None) -> None:
+    """Close a file that is given up, and remove it by its name; never raises StorageError.
 
     The first error is the one to report, and what stays here the next start removes.
     """
     try:
         file.close()
-        fs.unlink(temporary)
+        if temporary is not None:
+            fs.unlink(temporary)
     except StorageError:
         pass

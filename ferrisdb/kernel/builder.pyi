@@ -5,7 +5,7 @@ from ferrisdb.kernel.source import Source
 from ferrisdb.kernel.tombstones import RangeTombstones
 
 class _Appendable(Protocol):
-    def append(self, chunk: bytes, /) -> object: ...
+    def append(self, chunk: memoryview, /) -> object: ...
 
 @final
 class TableBuilder:

@@ -8,7 +8,9 @@ Long because the sections of a table are written by one object, in one order.
 """
 
 cimport cython
+from cpython.buffer cimport PyBUF_READ
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
@@ -93,11 +95,12 @@ cdef class TableBuilder:
     def __init__(self, file, *, uint64_t file_number, bytes database_id not None,
                  uint64_t created_us, uint64_t gc_floor=0, uint64_t block_bytes=4096,
                  bint bottom=False, origin=layout.NO_ORIGIN):
-        """Begin a table in `file`, whose `append(bytes)` is called with about 1 MiB at a time.
+        """Begin a table in `file`, whose `append` is called with about 1 MiB at a time.
 
-        Shape:  `bottom`: nothing older than these entries lies in any other table, and range
-                tombstones at or below `gc_floor` have been carried out. Only then are sequences
-                at or below `gc_floor` left out: elsewhere they decide which table's version wins.
+        Shape:  what `append` gets is a memoryview, released when it returns. `bottom`: nothing
+                older than these entries lies in any other table, and range tombstones at or below
+                `gc_floor` have been carried out. Only then are sequences at or below `gc_floor`
+                left out: elsewhere they decide which table's version wins.
                 `origin`: a TableOrigin, for the properties.
         """
         if len(database_id) != 16:
@@ -411,11 +414,13 @@ cdef class TableBuilder:
         return 0
 
     cdef int _append(self, uint64_t count) except -1:
+        # A view and not a copy: it is over when `append` has returned.
         cdef uint64_t at = 0, n
         self.broken = True
         while at < count:
             n = min(<uint64_t>FLUSH_BYTES, count - at)
-            self.file.append(PyBytes_FromStringAndSize(<const char *>self.out.at + at, n))
+            with PyMemoryView_FromMemory(<char *>self.out.at + at, n, PyBUF_READ) as chunk:
+                self.file.append(chunk)
             at += n
         self.broken = False
         self.out_offset += count

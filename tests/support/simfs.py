@@ -165,6 +165,9 @@ class SimFile:
         if not self._fs.ignored("datasync"):
             self._fs.effect(_DataSync(self._node))
 
+    def start_sync(self) -> None:
+        """Nothing becomes durable by it."""
+
     def allocate_zeroed(self, file_bytes: int) -> None:
         if file_bytes > self._real.size():
             self.append(bytes(file_bytes - self._real.size()))

@@ -35,7 +35,7 @@ class ByteFile:
         self.written = bytearray()
         self.chunk_bytes_max = 0
 
-    def append(self, chunk: bytes) -> None:
+    def append(self, chunk: memoryview) -> None:
         """Keep a copy of the chunk."""
         self.chunk_bytes_max = max(self.chunk_bytes_max, len(chunk))
         self.written += chunk

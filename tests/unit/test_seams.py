@@ -71,6 +71,7 @@ def test_reading_and_writing(tmp_path: Path) -> None:
     assert [file.append(b"abc"), file.append(memoryview(b"def"))] == [0, 3]
     file.pwrite(b"X", 1)
     assert file.pread(100, 2) == b"cdef"
+    file.start_sync()
     file.allocate_zeroed((1 << 20) + 5)
     assert file.size() == fs.size(path) == (1 << 20) + 5
     file.truncate(6)

@@ -96,7 +96,7 @@ def test_a_finished_builder_is_done() -> None:
 
 def test_a_builder_whose_file_failed_is_dead() -> None:
     class FullFile:
-        def append(self, chunk: bytes) -> None:
+        def append(self, chunk: memoryview) -> None:
             raise OSError("no space")
 
     one = builder(FullFile())

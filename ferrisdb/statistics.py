@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +70,8 @@ def collect(db: Database, service: Service, version: VersionPage) -> dict[str, A
         "table_count": len(version.tables),
         "table_bytes": sum(t.file_bytes for t in version.tables),
         "levels": levels,
+        "at_rest": page.is_at_rest,
+        "tree": asdict(page.figures),
         **held_by.totals(held_by.epochs),
         "clients": clients,
         "this_handle": db.counters(),

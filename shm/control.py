@@ -22,6 +22,8 @@ has a cache line of its own. Stores are release, loads acquire, unless the order
 | 640 | u64 | memtable bytes | for stats and batch limits |
 | 648 | u64 | batch bytes max | largest batch accepted, operations as encoded |
 | 704 | u64 | compacted | ticket up to which ranges are compacted (shm/control_request.py) |
+| 768 | u32 | at rest | 1: nothing to compact, and nothing was flushed for a while; advice only |
+| 776 | 5 u64 | figures | of the tree, for stats, in the order of TreeFigures; relaxed |
 
 Doorbell, segment d0, DOORBELL_BYTES. Any client may write anything; it means nothing but "look".
 
@@ -54,6 +56,8 @@ C9  sleeping is stored, full fence, then all tails are read again; a client stor
 
 from __future__ import annotations
 
+from dataclasses import astuple, dataclass, fields
+
 from ferrisdb.errors import ProtocolError
 from ferrisdb.kernel import layout
 from ferrisdb.shm.segment import Segment
@@ -61,6 +65,21 @@ from ferrisdb.shm.segment import Segment
 CONTROL_MAGIC = int.from_bytes(b"FDBCTRL\0", "little")
 EPOCH_RETIRED = 1 << 63
 DATABASE_ID_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFigures:
+    """What flushes and compactions have to do and have done since this service started."""
+
+    #: Bytes that have to go down until no level is over its target.
+    debt_bytes: int = 0
+    #: Records in WAL files.
+    log_bytes: int = 0
+    #: Tables that flushes wrote.
+    flushed_bytes: int = 0
+    #: Tables that compactions read and wrote; moves not counted.
+    compaction_read_bytes: int = 0
+    compaction_written_bytes: int = 0
 
 
 class ControlPage:
@@ -230,6 +249,27 @@ class ControlPage:
     @compacted_ticket.setter
     def compacted_ticket(self, value: int) -> None:
         layout.store64(self._view, layout.CONTROL_COMPACTED, value)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether there is nothing to compact, and nothing was flushed for a while."""
+        return layout.load32(self._view, layout.CONTROL_AT_REST) != 0
+
+    @is_at_rest.setter
+    def is_at_rest(self, value: bool) -> None:
+        layout.store32(self._view, layout.CONTROL_AT_REST, int(value))
+
+    @property
+    def figures(self) -> TreeFigures:
+        """Figures of the tree; each is whole, they may be of different moments."""
+        at = layout.CONTROL_FIGURES
+        count = len(fields(TreeFigures))
+        return TreeFigures(*(layout.load64(self._view, at + 8 * n) for n in range(count)))
+
+    @figures.setter
+    def figures(self, value: TreeFigures) -> None:
+        for n, figure in enumerate(astuple(value)):
+            layout.store64(self._view, layout.CONTROL_FIGURES + 8 * n, figure)
 
     @property
     def memtable_bytes(self) -> int:

@@ -238,6 +238,7 @@ class Coordinator:
             self._ports.revoke(index, slot, epoch)
         if self._publisher.has_waiting:
             self._publisher.reclaim(pins)
+        self.jobs.show_figures()
 
     def _look_at_log(self, now_ns: int) -> None:
         try:

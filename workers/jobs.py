@@ -17,6 +17,7 @@ from ferrisdb.engine.retire import Pins
 from ferrisdb.errors import Error, StorageError, by_wire_code
 from ferrisdb.exit_codes import ExitCode
 from ferrisdb.format.edit import TableMeta
+from ferrisdb.shm.control import TreeFigures
 from ferrisdb.workers.children import CompactorFactory, CompactorPort, Died, Inbox, Synced
 from ferrisdb.workers.log_sync import LogSync
 from ferrisdb.workers.messages import (
@@ -145,13 +146,25 @@ class Jobs:
                 case ctl.Flush():
                     self._flush(action.number)
                 case ctl.Compact():
-                    self._compact()
+                    self._compact(is_calm=action.is_calm)
                 case ctl.Rotate():
                     self._rotate(action.number)
                 case ctl.Exit():
                     if action.code is not ExitCode.OK:
                         _log.critical("giving up: the compactor dies again and again")
                     self._leave(action.code)
+        self._parts.pages.page.is_at_rest = self.control.at_rest
+
+    def show_figures(self) -> None:
+        """Put the tree's figures on the control page."""
+        tree, memtables = self._tree, self._memtables
+        self._parts.pages.page.figures = TreeFigures(
+            debt_bytes=tree.debt_bytes,
+            log_bytes=memtables.log_bytes,
+            flushed_bytes=memtables.flushed_bytes,
+            compaction_read_bytes=tree.read_bytes,
+            compaction_written_bytes=tree.written_bytes,
+        )
 
     def _start_compactor(self) -> None:
         self.compactor = self._make_compactor(
@@ -175,11 +188,12 @@ class Jobs:
         floor = self._publisher.floor(self._ports.slots)
         self._send(self._memtables.flush_of(number, floor, self._publisher.retired_tables()))
 
-    def _compact(self) -> None:
+    def _compact(self, *, is_calm: bool) -> None:
         floor = self._publisher.floor(self._ports.slots)
         now_us = max(self._parts.loop.last_time_us, self._clock.wall_us())
         expired_us = Pins.collect(self._ports.slots()).now_us_floor(now_us)
-        request = self._tree.next(floor, expired_us, self._publisher.retired_tables())
+        retired = self._publisher.retired_tables()
+        request = self._tree.next(floor, expired_us, retired, is_calm=is_calm)
         self._parts.pages.page.compacted_ticket = self._tree.done_ticket
         if request is None:
             self.handle(ctl.Settled(self._clock.monotonic_ns()))

@@ -110,6 +110,10 @@ class Memtables:
         self._making: int | None = None
         #: The file that takes records.
         self.wal: OpenWal = recovered.wal
+        #: Bytes of the tables that flushes wrote.
+        self.flushed_bytes = 0
+        # Records of this service in earlier WAL files, less what was in the first before it.
+        self._earlier_log_bytes = -recovered.wal.append_offset
         # Places in the log, as (file number, offset): where it was at the last look, and where
         # nothing is left to prove. What recovery has put there is proved by the file's header.
         self._looked_at = (0, 0)
@@ -139,6 +143,11 @@ class Memtables:
     def has_writes(self) -> bool:
         """Whether the active memtable holds anything."""
         return self._loop.visible_seq >= self._active.table.first_seq
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of records that this service has written to WAL files."""
+        return self._earlier_log_bytes + self._loop.wal_offset
 
     def publish(self) -> None:
         """Publish memtables and tables as they are now.
@@ -264,6 +273,7 @@ class Memtables:
         # L2 of engine/wal_files.py: synced before its successor takes a record.
         self.wal.file.datasync()
         predecessor = (self.wal.number, self._loop.wal_offset)
+        self._earlier_log_bytes += self._loop.wal_offset
         self.wal.file.close()
         first_seq = self._loop.visible_seq + 1
         segment = Segment.open(
@@ -286,6 +296,7 @@ class Memtables:
         self.publish()
         # Not even the opening record is durable yet.
         self._set_log(FIRST_RECORD_OFFSET)
+        self._earlier_log_bytes -= self.wal.append_offset
 
     def install(self, number: int, table: TableMeta | None, outcomes: tuple[Outcome, ...]) -> None:
         """Log that a memtable stands in a table now, and publish the version that says so.
@@ -304,6 +315,7 @@ class Memtables:
         )
         self._version = self._log_edit(edit, outcomes)
         self._frozen = rest
+        self.flushed_bytes += 0 if table is None else table.file_bytes
         self.publish()
         self._loop.set_history([m.table for m in rest])
         flushed.close()

@@ -17,7 +17,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from ferrisdb.engine.compact import file_count_max
-from ferrisdb.engine.pick import Compaction, PickOptions, RangeJob, pick, pick_range
+from ferrisdb.engine.pick import Compaction, PickOptions, RangeJob, pick, pick_range, shape
+from ferrisdb.engine.version import Version
 from ferrisdb.errors import StorageError
 from ferrisdb.format.edit import Outcome, TableMeta
 from ferrisdb.format.filenames import DIR, FileKind
@@ -51,8 +52,12 @@ class Tree:
         self._asked: deque[_Asked] = deque()
         self._tickets = 0
         self._running: CompactTables | None = None
+        # The debt as of a version.
+        self._weighed: tuple[Version | None, int] = (None, 0)
         #: Highest ticket whose range is compacted.
         self.done_ticket = 0
+        #: Bytes of the tables that compactions read and wrote, moves not counted.
+        self.read_bytes = self.written_bytes = 0
 
     @property
     def level0_count(self) -> int:
@@ -65,12 +70,26 @@ class Tree:
         self._asked.append(_Asked(self._tickets, start, end, behind))
         return self._tickets
 
+    @property
+    def debt_bytes(self) -> int:
+        """Bytes that have to go down until no level is over its target."""
+        version = self._memtables.version
+        if version is not self._weighed[0]:
+            self._weighed = version, shape(version, self._options).debt_bytes
+        return self._weighed[1]
+
     def next(
-        self, gc_floor: int, expired_us: int, retired: tuple[int, ...] = ()
+        self,
+        gc_floor: int,
+        expired_us: int,
+        retired: tuple[int, ...] = (),
+        *,
+        is_calm: bool = False,
     ) -> CompactTables | None:
         """Return the next compaction, None if there is nothing to do now.
 
-        Shape:  retired, numbers of the tables that wait for their last pin.
+        Shape:  retired, numbers of the tables that wait for their last pin; is_calm, nothing was
+                flushed for a while.
         """
         compaction = self._next_of_range()
         if compaction is None:
@@ -79,6 +98,8 @@ class Tree:
                 self._options,
                 cursors=self._cursors,
                 gc_floor=gc_floor,
+                expired_us=expired_us,
+                is_calm=is_calm,
             )
             if compaction is None:
                 return None
@@ -122,6 +143,9 @@ class Tree:
         if request == self._running:
             self._running = None
             self._memtables.install_edit(request.compaction.edit(tables), outcomes)
+            if not request.compaction.is_move:
+                self.read_bytes += request.compaction.input_bytes
+                self.written_bytes += sum(table.file_bytes for table in tables)
 
     def give_up(self) -> None:
         """Forget the compaction under way, whose compactor is dead or has failed (T1)."""

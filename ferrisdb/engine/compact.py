@@ -241,7 +241,9 @@ class _Outputs:
         file.start_sync()
         self._file = None
         self._unsynced.append(file)
-        return table_meta(properties, level=self._compaction.output_level), high
+        level = self._compaction.output_level
+        quarter_us = builder.quarter_expires_us
+        return table_meta(properties, level=level, quarter_expires_us=quarter_us), high
 
     def _fill(self, builder: TableBuilder, source: Source, hiding: RangeTombstones) -> bytes | None:
         """Add entries until the table is to end; return the next one's first key, None: no more."""

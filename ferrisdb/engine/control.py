@@ -22,10 +22,12 @@ from ferrisdb.exit_codes import ExitCode
 
 RETRY_NS = 1_000_000_000
 RETRY_NS_MAX = 60_000_000_000
-LEVEL0_SLOW_COUNT = 8
-LEVEL0_STALL_COUNT = 16
-#: Snapshots that end let deletes go: so often the tree is looked at though nothing changed it.
+LEVEL0_SLOW_COUNT = 12
+LEVEL0_STALL_COUNT = 24
+#: Snapshots end and entries expire: so often the tree is looked at though nothing changed it.
 LOOK_NS = 5_000_000_000
+#: So long behind the last flush the tree is calm: it is merged further than a busy one.
+CALM_NS = 1_500_000_000
 RESTART_NS_FIRST = 100_000_000
 RESTART_NS_MAX = 5_000_000_000
 CRASH_LOOP_COUNT = 8
@@ -178,6 +180,8 @@ class Flush:
 class Compact:
     """Pick a compaction and have it done; say Settled if there is none."""
 
+    is_calm: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Rotate:
@@ -219,6 +223,8 @@ class Control:
     compacting: bool = False
     #: Nothing to compact, as far as is known.
     settled: bool = False
+    #: Nor where the tree is calm.
+    at_rest: bool = False
     level0_count: int = 0
     _deaths: list[int] = field(default_factory=list)
     _restart_at_ns: int | None = None
@@ -227,6 +233,8 @@ class Control:
     _compact_at_ns: int = 0
     _compact_retry_ns: int = RETRY_NS
     _look_at_ns: int = 0
+    _calm_at_ns: int = 0
+    _asked_calm: bool = False
     _idle_since_ns: int | None = None
 
     @property
@@ -254,6 +262,7 @@ class Control:
                 self.active = event.active
                 self.frozen = list(event.frozen)
                 self.level0_count = event.level0_count
+                self._calm_at_ns = event.now_ns + CALM_NS
                 actions.append(StartCompactor())
             case CompactorReady():
                 self.has_compactor = True
@@ -271,6 +280,7 @@ class Control:
             case Flushed():
                 self.flushing = None
                 self.frozen.remove(event.number)
+                self._calm_at_ns = event.now_ns + CALM_NS
                 self._tree_changed(event.level0_count)
             case FlushFailed():
                 self.flushing = None
@@ -289,7 +299,9 @@ class Control:
                     self.refusal = event.wire_code
             case Settled():
                 self.compacting, self.settled = False, True
-                self._look_at_ns = event.now_ns + LOOK_NS
+                self.at_rest = self._asked_calm and not self.frozen
+                look_ns = event.now_ns + LOOK_NS
+                self._look_at_ns = look_ns if self._asked_calm else min(look_ns, self._calm_at_ns)
             case CompactWanted():
                 self.settled = False
             case LogFull():
@@ -304,6 +316,7 @@ class Control:
         if self.rotate_wanted and self.prepared is not None and self._has_room:
             actions.append(Rotate(self.prepared))
             self.frozen.append(self.active)
+            self.at_rest = False
             self.active, self.prepared = self.prepared, None
             self.rotate_wanted = False
             self.refusal = 0
@@ -317,12 +330,13 @@ class Control:
             actions.append(Flush(self.frozen[0]))
         if not self.compacting and not self.settled and now_ns >= self._compact_at_ns:
             self.compacting = True
-            actions.append(Compact())
+            self._asked_calm = not self.frozen and now_ns >= self._calm_at_ns
+            actions.append(Compact(self._asked_calm))
         return actions
 
     def _tree_changed(self, level0_count: int) -> None:
         self.level0_count = level0_count
-        self.settled = False
+        self.settled = self.at_rest = False
 
     def _bury(self, now_ns: int) -> list[Action]:
         self.has_compactor = False

@@ -89,11 +89,19 @@ def flush_memtable(
     file.close()
     fs.rename(temporary, directory.file(FileKind.TABLE, file_number))
     fs.sync_dir(directory.path)
-    return table_meta(properties, level=0)
+    return table_meta(properties, level=0, quarter_expires_us=builder.quarter_expires_us)
 
 
-def table_meta(properties: TableProperties, *, level: int) -> TableMeta:
-    """Return what the MANIFEST says of a table that has just been finished."""
+def table_meta(
+    properties: TableProperties, *, level: int, quarter_expires_us: int | None = None
+) -> TableMeta:
+    """Return what the MANIFEST says of a table.
+
+    Shape: quarter_expires_us, the builder's. None, where only the table is at hand: its first
+           expiry stands for it, so that it is rewritten too early, once.
+    """
+    if quarter_expires_us is None:
+        quarter_expires_us = properties.expires_us_min
     return TableMeta(
         level=level,
         number=properties.file_number,
@@ -107,6 +115,8 @@ def table_meta(properties: TableProperties, *, level: int) -> TableMeta:
         delete_count=properties.delete_count,
         range_delete_count=properties.fragment_count,
         expiring_count=properties.expiring_count,
+        older_count=properties.entry_count - properties.key_count,
+        quarter_expires_us=quarter_expires_us,
         unbounded=properties.unbounded,
     )
 

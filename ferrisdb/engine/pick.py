@@ -5,7 +5,14 @@ coordinator has it carried out and logs the edit that `Compaction.edit` makes of
 
 Level targets are dynamic: the last level may be as large as it is; each level above may have a
 tenth of the one below; the first level that may have anything by that rule (the base) receives
-level 0. So nine tenths of the data lie in one level, whatever the database's size.
+level 0. So nine tenths of the data lie in one level, whatever the database's size. A delete
+weighs as much as the entry that it hides.
+
+What is picked, in this order: the level that is furthest over its target; a table of which a
+quarter is dead; and when nothing has been flushed for a while ("calm"), what lies above the last
+level where that is more than a tenth of it, level 0 included. So a tree at rest has at most a
+tenth of its data in places where it may be shadowed, and a busy one does not rewrite a level for
+each flush.
 
 P1  What is in a level is newer, key by key, than what lies in the levels below. So tables of
     level 0 go down together with every older one that overlaps them, and whatever goes down takes
@@ -15,8 +22,10 @@ P2  `bottom` says that no table below the output level overlaps the inputs: noth
 P3  A table's largest key may be the exclusive end of a range tombstone. Ranges are compared as if
     it were inside: at worst a table too many is merged.
 
-Source: LevelDB's compaction and RocksDB's level_compaction_dynamic_level_bytes; compactions of a
-range by hand go down in bounded steps instead of level by level.
+Source: LevelDB's compaction; RocksDB's level_compaction_dynamic_level_bytes and its compensated
+file sizes (theirs weigh a delete as two average values). Ours: calm, and the dead quarter, which
+counts deletes, shadowed versions and expired entries; compactions of a range by hand go down in
+bounded steps instead of level by level.
 """
 
 from __future__ import annotations
@@ -35,8 +44,9 @@ FANOUT: Final = 10
 GRANDPARENT_TABLES: Final = 10
 #: Tables of one level that one step of a compaction by hand takes.
 RANGE_STEP_TABLES: Final = 8
-#: A table of which this part is deletes is rewritten as soon as they can go: a quarter.
-DELETES_PART: Final = 4
+#: A table of which this part is dead is rewritten as soon as that can go: a quarter
+#: (the builder's quarter_expires_us is the same quarter).
+DEAD_PART: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,7 @@ class PickOptions:
     """The shape of the tree."""
 
     #: Tables of level 0 from which on they are merged down.
-    level0_count: int = 4
+    level0_count: int = 6
     #: The base level's target lies between this and a tenth of it.
     base_bytes: int = 256 << 20
     #: Size at which an output table ends.
@@ -112,6 +122,31 @@ class Targets:
     level_bytes: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A version's levels in numbers.
+
+    Shape: weights, bytes of each level, with what its deletes hide; scores, how far each level is
+           over its target: from 1 on it is to be compacted.
+    """
+
+    targets: Targets
+    weights: tuple[float, ...]
+    scores: tuple[float, ...]
+
+    @property
+    def debt_bytes(self) -> int:
+        """How many bytes have to go down until no level is over its target."""
+        incoming = self.weights[0] if self.scores[0] >= 1 else 0.0
+        debt = incoming
+        # The levels between have nothing.
+        for level in range(self.targets.base_level, LAST_LEVEL):
+            size = self.weights[level] + incoming
+            incoming = max(0.0, size - self.targets.level_bytes[level])
+            debt += incoming
+        return int(debt)
+
+
 def targets(version: Version, options: PickOptions) -> Targets:
     """Return the base level and the levels' targets; the last level has none."""
     sizes = [sum(table.file_bytes for table in level) for level in version.levels]
@@ -128,15 +163,22 @@ def targets(version: Version, options: PickOptions) -> Targets:
     return Targets(base, tuple(wanted))
 
 
-def scores(version: Version, options: PickOptions) -> tuple[float, ...]:
-    """Return for each level how far it is over its target: from 1 on it is to be compacted."""
-    wanted = targets(version, options).level_bytes
-    level0 = len(version.levels[0]) / options.level0_count
-    rest = [
-        sum(table.file_bytes for table in level) / wanted[n]
-        for n, level in enumerate(version.levels)
-    ]
-    return (level0, *rest[1:])
+def shape(version: Version, options: PickOptions) -> Shape:
+    """Weigh a version's levels."""
+    wanted = targets(version, options)
+    last = version.levels[LAST_LEVEL]
+    last_count = sum(table.entry_count for table in last)
+    entry_bytes = sum(table.file_bytes for table in last) / last_count if last_count else 0.0
+    weights = tuple(
+        sum(table.file_bytes for table in tables)
+        + entry_bytes * sum(table.delete_count for table in tables)
+        for tables in version.levels
+    )
+    # Merging level 0 rewrites its base: not before there is as much to merge, or many tables.
+    base_bytes = max(options.base_bytes, weights[wanted.base_level])
+    level0 = max(len(version.levels[0]) / options.level0_count, weights[0] / base_bytes)
+    rest = [weight / wanted.level_bytes[level] for level, weight in enumerate(weights)]
+    return Shape(wanted, weights, (level0, *rest[1:]))
 
 
 def pick(
@@ -145,19 +187,27 @@ def pick(
     *,
     cursors: Mapping[int, bytes],
     gc_floor: int,
+    expired_us: int = 0,
+    is_calm: bool = False,
 ) -> Compaction | None:
     """Return the most urgent compaction, None if the tree has the shape it should have.
 
     Shape: cursors, by level the key behind which the next table is looked for: the smallest key
-           of the level's last pick.
+           of the level's last pick; expired_us, what expired by then may go; is_calm, nothing
+           was flushed for a while.
     """
-    found = scores(version, options)
-    level = max(range(LAST_LEVEL), key=lambda n: found[n])
-    if found[level] < 1:
-        return _with_deletes(version, options, gc_floor)
-    base = targets(version, options).base_level
+    found = shape(version, options)
+    level = max(range(LAST_LEVEL), key=lambda n: found.scores[n])
+    if found.scores[level] < 1:
+        dead = _with_dead(version, options, gc_floor, expired_us)
+        if dead is not None or not is_calm:
+            return dead
+        above = sum(found.weights[:LAST_LEVEL])
+        if above * FANOUT <= found.weights[LAST_LEVEL]:
+            return None
+        level = next(n for n in range(LAST_LEVEL) if version.levels[n])
     if level == 0:
-        return _from_level0(version, options, version.levels[0][-1], base)
+        return _from_level0(version, options, version.levels[0][-1], found.targets.base_level)
     tables = version.levels[level]
     behind = cursors.get(level, b"")
     table = next((t for t in tables if t.smallest > behind), tables[0])
@@ -243,26 +293,32 @@ def _down(
         and not same_level
         and len(inputs) == 1
         and sum(t.file_bytes for t in grandparents) <= limit
-        and not (bottom and _has_many_deletes(tables[0]))
+        and not (bottom and _is_dead(tables[0]))
     )
     return Compaction(inputs, output_level, bottom, _splits(grandparents, limit), is_move)
 
 
-def _with_deletes(version: Version, options: PickOptions, gc_floor: int) -> Compaction | None:
-    # Written while a snapshot needed them, or moved here. What the rewriting leaves has none, so
-    # a table is picked for this once.
+def _with_dead(
+    version: Version, options: PickOptions, gc_floor: int, expired_us: int
+) -> Compaction | None:
+    # Written while a snapshot needed it, moved here, or expired since. What the rewriting leaves
+    # has no such quarter, so a table is picked for this once a quarter.
     for level, tables in enumerate(version.levels[1:], start=1):
         for table in tables:
-            if table.max_seq <= gc_floor and _has_many_deletes(table):
+            if table.max_seq <= gc_floor and _is_dead(table, expired_us):
                 step = _down(version, options, (table,), level)
                 if step.bottom:
                     return step
     return None
 
 
-def _has_many_deletes(table: TableMeta) -> bool:
-    many = table.delete_count * DELETES_PART > table.entry_count
-    return many or table.range_delete_count > 0
+def _is_dead(table: TableMeta, expired_us: int = 0) -> bool:
+    dead = table.delete_count + table.older_count
+    return (
+        dead * DEAD_PART > table.entry_count
+        or table.range_delete_count > 0
+        or 0 < table.quarter_expires_us <= expired_us
+    )
 
 
 def _splits(grandparents: Sequence[TableMeta], limit: int) -> tuple[bytes, ...]:

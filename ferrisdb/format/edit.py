@@ -21,8 +21,10 @@ Little-endian. Golden file: tests/golden/manifest.hex. An edit is a sequence of 
 | 8 OUTCOMES | the whole outcome table as of this edit; replaces the one before |
 
 ADD_TABLE: u8 level, u8 flags (bit 0: unbounded), u64 file number, u64 file bytes, u64 entries,
-u64 deletes, u64 range deletes, u64 expiring puts, u64 lowest and u64 highest sequence number,
-u32 length of the smallest key, u32 length of the largest key, these keys.
+u64 deletes, u64 range deletes, u64 expiring puts, u64 entries behind a newer one of their key,
+u64 time in µs since the epoch by which a quarter of the entries will have expired (0: never), u64
+lowest and u64 highest sequence number, u32 length of the smallest key, u32 length of the largest
+key, these keys.
 
 OUTCOMES: u32 count, then each: 16 bytes client id, u64 request_no, u64 unanswered_no, u64
 first_seq, u32 count of operations, u8 reply_bytes (at most 32), reply.
@@ -47,7 +49,7 @@ from ferrisdb.format.header import DATABASE_ID_BYTES
 LEVEL_COUNT: Final = 7
 
 _FIELD: Final = struct.Struct("<HHI")
-_TABLE: Final = struct.Struct("<BBQQQQQQQQII")
+_TABLE: Final = struct.Struct("<BBQQQQQQQQQQII")
 _REMOVED: Final = struct.Struct("<BQ")
 _OUTCOME: Final = struct.Struct("<16sQQQIB")
 _UNBOUNDED: Final = 1
@@ -86,6 +88,10 @@ class TableMeta:
     delete_count: int = 0
     range_delete_count: int = 0
     expiring_count: int = 0
+    #: Entries behind a newer one of their key in this table.
+    older_count: int = 0
+    #: When a quarter of the entries will have expired; 0: never.
+    quarter_expires_us: int = 0
     unbounded: bool = False
 
 
@@ -224,6 +230,8 @@ def _encode_table(table: TableMeta) -> bytes:
             table.delete_count,
             table.range_delete_count,
             table.expiring_count,
+            table.older_count,
+            table.quarter_expires_us,
             table.min_seq,
             table.max_seq,
             len(table.smallest),
@@ -237,8 +245,8 @@ def _encode_table(table: TableMeta) -> bytes:
 def _decode_table(value: bytes, path: str, at: int) -> TableMeta:
     if len(value) < _TABLE.size:
         raise CorruptionError(path, at, f"a table of at least {_TABLE.size} bytes", len(value))
-    (level, flags, number, file_bytes, entries, deletes, range_deletes, expiring, min_seq, max_seq,
-     smallest_bytes, largest_bytes) = _TABLE.unpack_from(value)  # fmt: skip
+    (level, flags, number, file_bytes, entries, deletes, range_deletes, expiring, older, quarter_us,
+     min_seq, max_seq, smallest_bytes, largest_bytes) = _TABLE.unpack_from(value)  # fmt: skip
     if flags & ~_UNBOUNDED:
         raise FormatTooNewError(f"{path}: table {number} has flags {flags:#x}: upgrade FerrisDB")
     if len(value) != _TABLE.size + smallest_bytes + largest_bytes:
@@ -266,6 +274,8 @@ def _decode_table(value: bytes, path: str, at: int) -> TableMeta:
         delete_count=deletes,
         range_delete_count=range_deletes,
         expiring_count=expiring,
+        older_count=older,
+        quarter_expires_us=quarter_us,
         unbounded=bool(flags & _UNBOUNDED),
     )
 

@@ -20,6 +20,7 @@ cdef class TableBuilder:
     cdef Bytes last_key, head_key
     cdef uint64_t last_seq, head_offset
     cdef Bytes hashes, places   # u64 and u32 for each unique key
+    cdef Bytes expiries         # u64 for each expiring entry
     cdef Bytes block_offsets, index_ends, index_keys, restarts
     cdef uint64_t block_offset, group_entries
     cdef bint in_block

@@ -22,6 +22,8 @@ from ferrisdb.kernel.tableformat cimport (
     RESTART_ENTRIES, TABLE_HEADER_BYTES, TABLE_PAGE_BYTES, fingerprint, key_head, overflow_bit)
 from ferrisdb.kernel.tombstones cimport RangeTombstones
 
+import numpy as np
+
 from ferrisdb import limits
 from ferrisdb.errors import ClosedError, UsageError
 from ferrisdb.kernel import properties as layout
@@ -143,6 +145,7 @@ cdef class TableBuilder:
         free(self.index_ends.at)
         free(self.index_keys.at)
         free(self.restarts.at)
+        free(self.expiries.at)
 
     @property
     def file_bytes(self):
@@ -153,6 +156,15 @@ cdef class TableBuilder:
     def entries(self):
         """How many entries have been added."""
         return self.entry_count
+
+    @property
+    def quarter_expires_us(self):
+        """When a quarter of the entries will have expired; 0: never."""
+        cdef uint64_t quarter = self.entry_count // 4
+        if self.expiring_count <= quarter:
+            return 0
+        times = np.frombuffer(as_bytes(&self.expiries), dtype="<u8")
+        return int(np.partition(times, quarter)[quarter])
 
     def add(self, bytes key not None, uint64_t seq, uint8_t kind, uint64_t expires_us,
             bytes value not None):
@@ -308,6 +320,7 @@ cdef class TableBuilder:
             if self.expiring_count == 0 or expires_us < self.expires_us_min:
                 self.expires_us_min = expires_us
             self.expiring_count += 1
+            extend(&self.expiries, &expires_us, 8)
         if self.out.used >= FLUSH_BYTES:
             self._flush(False)
         return 0

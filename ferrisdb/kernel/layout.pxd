@@ -22,6 +22,8 @@ cpdef enum:
     CONTROL_BATCH_BYTES_MAX = 648   # u64, largest batch (operations as encoded) that is accepted
 
     CONTROL_COMPACTED = 704         # u64, ticket up to which ranges were compacted as clients asked
+    CONTROL_AT_REST = 768           # u32, 1: nothing to compact, and nothing flushed for a while
+    CONTROL_FIGURES = 776           # u64s, figures of the tree for stats (shm/control.py)
 
     STATE_STARTING = 1
     STATE_RUNNING = 2

@@ -40,6 +40,8 @@ TABLE = TableMeta(
     delete_count=2,
     range_delete_count=1,
     expiring_count=3,
+    older_count=4,
+    quarter_expires_us=1_700_000_000_000_000,
     unbounded=True,
 )
 EDITS = (

@@ -81,7 +81,9 @@ def contents(path: Path, metas: list[TableMeta]) -> tuple[list[Version], list[Ra
     for meta in metas:
         table = Table(path / f"{meta.number:06}.sst", file_number=meta.number)
         table.verify()
-        assert table_meta(table.properties, level=meta.level) == meta
+        quarter_us = meta.quarter_expires_us
+        assert quarter_us >= table.properties.expires_us_min or not quarter_us
+        assert table_meta(table.properties, level=meta.level, quarter_expires_us=quarter_us) == meta
         cursor = Cursor(table.source(LATEST, all_versions=True))
         cursor.seek_first()
         while (entry := cursor.entry()) is not None:

@@ -199,8 +199,30 @@ def test_one_compaction_at_a_time_until_the_tree_is_settled() -> None:
     assert control.handle(ctl.Tick(4, 1)) == []
     assert control.handle(ctl.CompactWanted(5)) == [ctl.Compact()]
     assert control.handle(ctl.Settled(6)) == []
-    # Snapshots end without telling.
-    assert control.handle(ctl.Tick(6 + ctl.LOOK_NS, 1)) == [ctl.Compact()]
+    # It is looked at once more when it is calm, and then now and then: snapshots end silently.
+    calm_ns = 1 + ctl.CALM_NS
+    assert control.handle(ctl.Tick(calm_ns - 1, 1)) == []
+    rests = [control.at_rest]
+    assert control.handle(ctl.Tick(calm_ns, 1)) == [ctl.Compact(is_calm=True)]
+    assert control.handle(ctl.Settled(calm_ns + 1)) == []
+    rests.append(control.at_rest)
+    assert control.handle(ctl.Tick(calm_ns + ctl.LOOK_NS, 1)) == []
+    later_ns = calm_ns + 1 + ctl.LOOK_NS
+    assert control.handle(ctl.Tick(later_ns, 1)) == [ctl.Compact(is_calm=True)]
+    assert control.handle(ctl.Compacted(later_ns + 1, 0)) == [ctl.Compact(is_calm=True)]
+    assert [*rests, control.at_rest] == [False, True, False]
+
+
+def test_a_tree_is_not_at_rest_while_memtables_wait() -> None:
+    control = started()
+    control.handle(ctl.Settled(0))
+    control.handle(ctl.Tick(ctl.CALM_NS, 1))
+    control.handle(ctl.Settled(ctl.CALM_NS))
+    rests = [control.at_rest]
+    control.handle(ctl.Prepared(ctl.CALM_NS, 11))
+    assert ctl.Rotate(11) in control.handle(ctl.LogFull(2 * ctl.CALM_NS))
+    assert [*rests, control.at_rest] == [True, False]
+    assert control.handle(ctl.Flushed(3 * ctl.CALM_NS, 10, 1)) == [ctl.Compact()]
 
 
 def test_a_failed_compaction_is_tried_again_later_and_later() -> None:
@@ -210,7 +232,7 @@ def test_a_failed_compaction_is_tried_again_later_and_later() -> None:
     assert control.handle(ctl.Tick(ctl.RETRY_NS, 1)) == [ctl.Compact()]
     assert control.handle(ctl.CompactFailed(ctl.RETRY_NS, 33)) == []
     assert control.handle(ctl.Tick(3 * ctl.RETRY_NS - 1, 1)) == []
-    assert control.handle(ctl.Tick(3 * ctl.RETRY_NS, 1)) == [ctl.Compact()]
+    assert control.handle(ctl.Tick(3 * ctl.RETRY_NS, 1)) == [ctl.Compact(is_calm=True)]
 
 
 def test_level_0_slows_writes_down_and_then_stalls_them() -> None:

@@ -18,7 +18,7 @@ from ferrisdb.engine.pick import (
     overlapping,
     pick,
     pick_range,
-    scores,
+    shape,
     targets,
 )
 from ferrisdb.engine.version import Version
@@ -112,7 +112,7 @@ def big(last: int = 40) -> str:
 
 def test_a_level_over_its_target_goes_down_round_robin() -> None:
     version = tree({5: "1:a-a 2:b05-b06 3:b20-b21 4:c-d 5:e-f", 6: big()})
-    assert scores(version, OPTIONS)[5] == pytest.approx(50 / 40)
+    assert shape(version, OPTIONS).scores[5] == pytest.approx(50 / 40)
     first = picked(version)
     assert numbers(first) == [1]
     assert first is not None and first.is_move and first.bottom and first.output_level == 6
@@ -146,13 +146,21 @@ def test_what_holds_many_deletes_is_not_moved_to_the_bottom(deletes: int, moved:
         ({"delete_count": 5}, 9, [7]),
         ({"delete_count": 5}, 6, None),
         ({"delete_count": 1}, 9, None),
+        ({"older_count": 3}, 9, [7]),
+        ({"older_count": 3}, 6, None),
+        ({"older_count": 2}, 9, None),
+        ({"older_count": 2, "delete_count": 1}, 9, [7]),
         ({"range_delete_count": 1}, 9, [7]),
+        ({"expiring_count": 9}, 9, None),
+        ({"expiring_count": 9, "quarter_expires_us": 100}, 9, [7]),
+        ({"expiring_count": 9, "quarter_expires_us": 100}, 6, None),
+        ({"expiring_count": 9, "quarter_expires_us": 101}, 9, None),
     ],
 )
-def test_deletes_at_the_bottom_go_when_no_snapshot_needs_them(
+def test_what_is_dead_at_the_bottom_goes_when_no_snapshot_needs_it(
     changes: dict[str, int], floor: int, inputs: list[int] | None
 ) -> None:
-    found = picked(tree({6: "7:a-c"}, **changes), gc_floor=floor)
+    found = picked(tree({6: "7:a-c"}, **changes), gc_floor=floor, expired_us=100)
     assert numbers(found) == inputs
     assert found is None or (found.output_level == 6 and found.bottom and not found.is_move)
 
@@ -163,6 +171,48 @@ def test_outputs_are_cut_where_they_would_overlap_too_much_below() -> None:
     assert step is not None
     assert numbers(step[0]) == [1, 2]
     assert step[0].splits == (b"b10", b"b20", b"b30")
+
+
+def test_a_calm_tree_has_little_above_its_last_level() -> None:
+    version = tree({0: "1:a-z", 6: big(9)})
+    assert picked(version) is None
+    assert numbers(picked(version, is_calm=True)) == [1, *range(100, 109)]
+    assert picked(tree({0: "1:a-z", 6: big(10)}), is_calm=True) is None
+    # Level 0 counts with the levels between.
+    above = {5: "2:b05-b06 3:c-d", 6: big(25)}
+    assert numbers(picked(tree({0: "1:a-z", **above}), is_calm=True)) == [1, 2, 3]
+    assert picked(tree(above), is_calm=True) is None
+    # A tree that has nothing else yet is merged, too.
+    assert numbers(picked(tree({0: "1:a-z 2:a-z"}), is_calm=True)) == [2, 1]
+
+
+def test_a_delete_weighs_as_much_as_what_it_hides() -> None:
+    version = tree({5: "1:a-a", 6: big(20)}, delete_count=0)
+    assert shape(version, OPTIONS).scores[5] == pytest.approx(10 / 20)
+    version = version.apply(
+        VersionEdit(added=(table("2:b-b", 5, entry_count=40, delete_count=10),))
+    )
+    assert shape(version, OPTIONS).scores[5] == pytest.approx((20 + 10) / 20)
+
+
+@pytest.mark.parametrize(
+    ("levels", "debt"),
+    [
+        ({6: big(20)}, 0),
+        ({0: "1:a-z 2:a-z 3:a-z", 5: "4:a-z", 6: big(20)}, 0),
+        ({5: "1:a-b 2:c-d 3:e-f", 6: big(20)}, 10),
+        # All of level 0, and what it makes too much in the level below.
+        ({0: "1:a-z 2:a-z 3:a-z 4:a-z", 5: "5:a-z", 6: big(20)}, 40 + 30),
+        ({0: "1:a-z 2:a-z 3:a-z 4:a-z"}, 40),
+    ],
+)
+def test_debt_is_what_has_to_go_down(levels: dict[int, str], debt: int) -> None:
+    assert shape(tree(levels), OPTIONS).debt_bytes == debt
+
+
+def test_large_tables_make_level_0_due_by_their_size() -> None:
+    assert numbers(picked(tree({0: "1:a-z 2:a-z"}, file_bytes=50))) == [2, 1]
+    assert picked(tree({0: "1:a-z 2:a-z"}, file_bytes=49)) is None
 
 
 def test_an_unbounded_range_tombstone_overlaps_everything_above() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from ferrisdb.errors import ProtocolError
 from ferrisdb.kernel import layout
-from ferrisdb.shm.control import ControlPage
+from ferrisdb.shm.control import ControlPage, TreeFigures
 from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.segment import Segment
 
@@ -41,6 +41,8 @@ def test_what_the_coordinator_stores_the_others_read(names: SegmentNames) -> Non
     assert [getattr(theirs, word) for word in WORDS] == list(range(1000, 1000 + len(WORDS)))
     ours.is_sleeping = True
     assert theirs.is_sleeping
+    ours.is_at_rest, ours.figures = True, TreeFigures(1, 2, 3, 4, 5)
+    assert theirs.is_at_rest and theirs.figures == TreeFigures(1, 2, 3, 4, 5)
     before = theirs.is_retired
     ours.retire()
     assert (before, theirs.is_retired, theirs.epoch) == (False, True, 1001)

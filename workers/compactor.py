@@ -192,7 +192,7 @@ class Compactor:
         else:
             self._compactions.append(request)
 
-    def _between_chunks(self, nbytes: int = 0) -> None:
+    def _between_chunks(self) -> None:
         while self._pipe.poll():
             self._take_request()
         self._fs.check()

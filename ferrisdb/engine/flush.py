@@ -45,12 +45,12 @@ def flush_memtable(
     gc_floor: int,
     block_bytes: int,
     origin: TableOrigin = NO_ORIGIN,
-    on_chunk: Callable[[int], None] = lambda _: None,
+    on_chunk: Callable[[], None] = lambda: None,
 ) -> TableMeta | None:
     """Write the table, sync it, name it, sync the name.
 
     Shape:   memtable, frozen and pinned by the caller; file_number, a new one; on_chunk is
-             called with the bytes, about a MiB, that are written next; it may raise to give up.
+             called for about every MiB written, before it is written, and may raise to give up.
     Returns: what the MANIFEST is to say of the table; None if the memtable is empty: no file.
     Raises:  StorageError (DiskFullError among them), or what on_chunk raises; no file is left
              then, except a temporary one that could not be removed.
@@ -64,7 +64,7 @@ def flush_memtable(
     file = fs.create(temporary)
     try:
         builder = TableBuilder(
-            TableFile(file, on_chunk),
+            TableFile(file, lambda _: on_chunk()),
             file_number=file_number,
             database_id=database_id,
             created_us=created_us,

@@ -222,7 +222,8 @@ def killing(path: Path) -> Iterator[list[int]]:
     rng = random.Random(5)
 
     def kill() -> None:
-        while not stop.wait(rng.uniform(0.3, 1.0)):
+        # Rarer and rarer: on a busy machine it takes a second to be there again.
+        while not stop.wait(rng.uniform(0.3, 1.0) * (1 + len(kills))):
             try:
                 process = compactor_of(path)
                 if process is not None:

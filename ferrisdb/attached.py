@@ -26,13 +26,14 @@ from ferrisdb.errors import (
     Error,
     ProtocolError,
     SharedMemoryFullError,
+    SnapshotTooOldError,
     StorageError,
     UnavailableError,
     by_wire_code,
 )
 from ferrisdb.format.filenames import DIR, FileKind
 from ferrisdb.kernel import layout
-from ferrisdb.kernel.client import Attachment
+from ferrisdb.kernel.client import Attachment, Pin
 from ferrisdb.kernel.commit import HISTORY_CODE
 from ferrisdb.kernel.memtable import Memtable
 from ferrisdb.kernel.readview import ReadView
@@ -44,10 +45,12 @@ from ferrisdb.shm import version_page
 from ferrisdb.shm.names import large_number
 from ferrisdb.shm.registry import ClientRegistration
 from ferrisdb.shm.segment import Segment, unlink_segment
+from ferrisdb.shm.version_page import TableRef
 
 _WIPE_ON_FORK = 18
 _EPOCH_RETIRED = 1 << 63
 _LOOK_NS = 15_000_000
+_ORDER_NS = 20_000_000
 
 _handles: weakref.WeakSet[Attached] = weakref.WeakSet()
 
@@ -227,16 +230,49 @@ class Attached(Attachment):
                     return None
                 known = Memtable(mapped.view)
             memtables[ref.number] = known
-        tables: dict[int, Table] = {}
-        directory = DIR(self.path)
-        for table in page.tables:
-            opened = self._tables.get(table.number)
-            if opened is None:
-                path = directory.file(FileKind.TABLE, table.number)
-                opened = Table(path, path=path, file_number=table.number)
-            tables[table.number] = opened
-        self._memtables, self._tables = memtables, tables
-        return ReadView(epoch, page, list(memtables.values()), list(tables.values()))
+        still = {ref.number for ref in page.tables}
+        self._tables = {n: table for n, table in self._tables.items() if n in still}
+        self._memtables = memtables
+        return ReadView(epoch, page, list(memtables.values()), self._open_table, self._tables)
+
+    def _open_table(self, ref: TableRef) -> Table:
+        """Open a table of a version that is pinned; later versions find it in `_tables`."""
+        path = DIR(self.path).file(FileKind.TABLE, ref.number)
+        self._tables[ref.number] = table = Table(path, path=path, file_number=ref.number)
+        return table
+
+    def _order(self, pin: Pin, own: bool) -> Pin:
+        """Return a pin to whose sequence the memtables are in order, for a scan.
+
+        The order comes microseconds behind a commit, unless the coordinator died in between: then
+        this finds or starts the next one.
+        Shape:  own, whether the pin is the scan's, which may be dropped for one of the next
+                coordinator.
+        Raises: UnavailableError at the time-out; SnapshotTooOldError, not own, if it restarts.
+        """
+        deadline_ns = self._deadline()
+        while True:
+            if pin.wait_ordered(_ORDER_NS):
+                if not own:
+                    return pin
+                try:
+                    # It may have been the next coordinator that completed the order.
+                    pin.verify()
+                    return pin
+                except SnapshotTooOldError:
+                    pin.release()
+                    pin = self.take_pin()
+            elif own:
+                pin.release()
+                self._check_service(deadline_ns)
+                pin = self.take_pin()
+            else:
+                self._check_service(deadline_ns)
+                pin.verify()
+            if time.monotonic_ns() > deadline_ns:
+                if own:
+                    pin.release()
+                raise UnavailableError("the service died between a commit and its order: try again")
 
     # Errors
 
@@ -299,6 +335,10 @@ class Attached(Attachment):
     def check_service(self, deadline_ns: int) -> None:
         """Find out whether the service lives; find or start one if it doesn't."""
         self._check_service(deadline_ns)
+
+    def ordered_pin(self) -> Pin:
+        """Return a new pin to whose sequence the memtables are in order; as for a scan."""
+        return self._order(self.take_pin(), True)
 
     def enter_call(self) -> None:
         """Raise what any call raises on a closed handle; attach again in a forked child."""

@@ -33,7 +33,6 @@ from ferrisdb.errors import (
     WrongTypeError,
 )
 from ferrisdb.format.filenames import DIR
-from ferrisdb.scan import ordered_pin
 from ferrisdb.seams import FileSystem, RealClock, RealFileSystem, RealRng, storage_error
 from ferrisdb.shm.locks import FILE_NAME as LOCK_NAME
 from ferrisdb.shm.locks import DirectoryLock, check_file_system
@@ -87,12 +86,12 @@ def make_checkpoint(db: Database, directory: str | os.PathLike[str], give_up_ns:
 
 
 def _build(db: Database, fs: FileSystem, path: str, on_chunk: Callable[[], None]) -> int:
-    pin = ordered_pin(db, db.take_pin, anew=True)
+    pin = db.ordered_pin()
     try:
         page, view = pin.view.page, pin.view
         tables = [
             (ref.level, table.properties)
-            for ref, table in zip(page.tables, view.tables, strict=True)
+            for ref, table in zip(page.tables, view.open_tables(), strict=True)
         ]
         pinned = PinnedVersion(DIR(db.path), pin.seq, view.memtables, tables)
         try:

@@ -28,7 +28,7 @@ from ferrisdb.errors import (
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.batch import BatchBuffer
 from ferrisdb.kernel.ring import DURABILITIES
-from ferrisdb.scan import bounds, scan_rows
+from ferrisdb.kernel.rows import bounds, open_rows
 from ferrisdb.shm.control_request import CompactRange, encode_control
 from ferrisdb.snapshot import Snapshot
 
@@ -92,16 +92,7 @@ class Database(Attached, MutableMapping[bytes, bytes]):
         Raises:  WrongTypeError, UsageError, TooManySnapshotsError, UnavailableError;
                  SnapshotTooOldError, CorruptionError while iterating.
         """
-        return scan_rows(
-            self,
-            self.take_pin,
-            start=start,
-            end=end,
-            prefix=prefix,
-            limit=limit,
-            reverse=reverse,
-            keys_only=keys_only,
-        )
+        return open_rows(self, None, start, end, prefix, limit, reverse, keys_only)
 
     def snapshot(self) -> Snapshot:
         """Return the database as it is now, to be read any number of times; close it after use."""
@@ -187,7 +178,7 @@ class Database(Attached, MutableMapping[bytes, bytes]):
                  and the compaction goes on by itself.
         Cost:    reads and writes all of the range; others read and write meanwhile.
         """
-        first, last = bounds(self.prefix, start, end, None)
+        first, last = bounds(self, start, end, None)
         if last is not None and first >= last:
             return
         give_up_ns = None if timeout is None else time.monotonic_ns() + int(timeout * 1e9)

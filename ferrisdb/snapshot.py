@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ferrisdb.errors import ClosedError
 from ferrisdb.kernel.client import Pin
-from ferrisdb.scan import bounds, open_scan, ordered_pin, scan_rows
+from ferrisdb.kernel.rows import open_rows
 from ferrisdb.shm.version_page import VersionPage
 
 if TYPE_CHECKING:
@@ -69,33 +69,16 @@ class Snapshot:
         keys_only: bool = False,
     ) -> Iterator[Any]:
         """Return an iterator over the rows of that moment; as `Database.scan`."""
-        return scan_rows(
-            self._db,
-            self._live,
-            start=start,
-            end=end,
-            prefix=prefix,
-            limit=limit,
-            reverse=reverse,
-            keys_only=keys_only,
-            release=False,
-        )
+        return open_rows(self._db, self._live(), start, end, prefix, limit, reverse, keys_only)
 
     def __iter__(self) -> Iterator[bytes]:
         return self.scan(keys_only=True)
 
     def __len__(self) -> int:
         """Count the keys: O(n)."""
-        pin = ordered_pin(self._db, self._live, anew=False)
-        prefix = self._db.prefix
-        first, last = bounds(prefix, None, None, None)
-        how = {"reverse": False, "limit": None, "keys_only": True}
-        scan = open_scan(pin, first, last, prefix_bytes=len(prefix), **how)
-        total = 0
-        while count := scan.count(_COUNT_ROWS):
-            total += count
-        pin.verify()
-        return total
+        rows: Any = self.scan(keys_only=True)
+        count: int = rows.count_rest()
+        return count
 
     def close(self) -> None:
         """Let the moment go; idempotent."""

@@ -50,11 +50,12 @@ from ferrisdb.kernel.checksum import crc32c
 from ferrisdb.limits import SEQNO_MAX, STORED_KEY_BYTES_MAX
 
 VERSION_MAGIC = b"FDBVERS\0"
-VERSION_LAYOUT = 1
+VERSION_LAYOUT = 2
 VERSION_BYTES_MAX = 1 << 30
 LEVEL_MAX = 63
 
 _UNBOUNDED = 1
+_HAS_RANGES = 2
 _HEAD = struct.Struct("<8sIIQQIIII")
 _CRC_OFFSET = 40
 _MEMTABLE = struct.Struct("<QQQ")
@@ -74,7 +75,7 @@ class MemtableRef:
 
 @dataclass(frozen=True, slots=True)
 class TableRef:
-    """A table of a version; keys are stored keys."""
+    """A table of a version; keys are stored keys; has_ranges, whether range tombstones."""
 
     number: int
     file_bytes: int
@@ -84,6 +85,7 @@ class TableRef:
     smallest: bytes
     largest: bytes
     unbounded: bool = False
+    has_ranges: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def encode(page: VersionPage) -> bytes:
                 table.number,
                 table.file_bytes,
                 table.level,
-                _UNBOUNDED if table.unbounded else 0,
+                _UNBOUNDED * table.unbounded | _HAS_RANGES * table.has_ranges,
                 table.min_seq,
                 table.max_seq,
                 len(table.smallest),
@@ -176,7 +178,7 @@ def _decode_tables(body: bytes, at: int, count: int) -> tuple[TableRef, ...]:
         at += _TABLE.size
         middle = at + smallest_bytes
         end = middle + largest_bytes
-        if end > len(body) or flags & ~_UNBOUNDED:
+        if end > len(body) or flags & ~(_UNBOUNDED | _HAS_RANGES):
             raise ProtocolError(f"version page: table {number}: flags {flags:#x} or keys too long")
         table = TableRef(
             number,
@@ -187,6 +189,7 @@ def _decode_tables(body: bytes, at: int, count: int) -> tuple[TableRef, ...]:
             body[at:middle],
             body[middle:end],
             bool(flags & _UNBOUNDED),
+            bool(flags & _HAS_RANGES),
         )
         if fault := _table_fault(table):
             raise ProtocolError(f"version page: table {number}: {fault}")

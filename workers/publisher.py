@@ -83,6 +83,7 @@ class Publisher:
                 smallest=t.smallest,
                 largest=t.largest,
                 unbounded=t.unbounded,
+                has_ranges=t.range_delete_count > 0,
             )
             for t in version.tables()
         )

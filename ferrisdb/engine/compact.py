@@ -30,6 +30,7 @@ from ferrisdb.kernel.builder import TableBuilder
 from ferrisdb.kernel.level import Level
 from ferrisdb.kernel.merge import Merge
 from ferrisdb.kernel.properties import NO_ORIGIN, TableOrigin
+from ferrisdb.kernel.run import TableRun
 from ferrisdb.kernel.source import Source
 from ferrisdb.kernel.table import Table
 from ferrisdb.kernel.tombstones import RangeTombstones
@@ -111,11 +112,12 @@ def _open_table(path: str, number: int) -> Table:
 def _merged(compaction: Compaction, opened: dict[int, Table]) -> Source:
     sources: list[Source] = []
     for level, metas in groupby(compaction.inputs, key=lambda meta: meta.level):
-        tables = [opened[meta.number] for meta in metas]
+        run = list(metas)
+        tables = [opened[meta.number] for meta in run]
         if level == 0:
             sources += [table.source(SEQNO_MAX, all_versions=True) for table in tables]
         else:
-            sources.append(Level(tables, SEQNO_MAX, all_versions=True))
+            sources.append(Level(TableRun(run, None, tables), SEQNO_MAX, all_versions=True))
     return Merge(sources)
 
 

@@ -94,6 +94,11 @@ class TableMeta:
     quarter_expires_us: int = 0
     unbounded: bool = False
 
+    @property
+    def has_ranges(self) -> bool:
+        """Whether the table has range tombstones."""
+        return self.range_delete_count > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -14,8 +14,13 @@ cdef class Attachment(RingProducer):
     cdef int pin(self, uint64_t *seq) except -1
     cdef object value_at(self, object key)
     cdef int stored(self, object key) except -1
+    cdef uint8_t *window        # the stored keys of a window of multi_get; under the GIL
+    cdef uint64_t window_room
+    cdef list _wanted(self, keys)
     cdef int _read_many(self, ReadView view, list keys, list values, uint64_t seq,
                         uint64_t now_us) except -1
+    cdef int _open_wanted(self, ReadView view) except -1
+    cdef int _make_room(self, uint64_t nbytes) except -1
     cdef uint32_t _take_slot(self) except 0
 
 cdef class Pin:
@@ -29,3 +34,6 @@ cdef class Pin:
     cdef readonly uint64_t generation
     cdef void _let_go(self) noexcept
     cdef int check(self) except -1
+    cdef tuple _entry(self, key)
+    cdef bint is_ordered(self) noexcept   # the memtables' order reaches the snapshot
+    cdef int open_wanted(self) except -1

@@ -16,25 +16,22 @@ Invariants
 
 from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize,
                             PyBytes_GET_SIZE)
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from ferrisdb.kernel cimport layout as c
 from ferrisdb.kernel.batch cimport as_bytes
-from ferrisdb.kernel.cpu cimport (fence_full, futex_wait, hash_bytes, load32_relaxed,
-                                  load64_acquire, monotonic_ns, pause, store32_release,
+from ferrisdb.kernel.cpu cimport (fence_full, futex_wait, load32_relaxed, load64_acquire,
+                                  monotonic_ns, pause, store32_release,
                                   store64_relaxed, store64_release, wall_us)
-from ferrisdb.kernel.memtable cimport Memtable
-from ferrisdb.kernel.readview cimport LOOKUP_WINDOW, ReadView
+from ferrisdb.kernel.readview cimport LOOKUP_WINDOW, NOT_OPEN, Probe, ReadView
 from ferrisdb.kernel.ring cimport METRIC_GETS, METRIC_REQUESTS, METRIC_SCANS, RingProducer
 from ferrisdb.kernel.source cimport Hit
-from ferrisdb.kernel.table cimport Table
 
 from ferrisdb import limits
-from ferrisdb.errors import (ClosedError, SnapshotTooOldError, TooManySnapshotsError,
-                             UnavailableError)
+from ferrisdb.errors import (ClosedError, SnapshotTooOldError, StorageError,
+                             TooManySnapshotsError, UnavailableError)
 
 cdef class Attachment(RingProducer):
     """One attached process's side of the shared memory; base of `ferrisdb.Database`.
@@ -50,6 +47,7 @@ cdef class Attachment(RingProducer):
 
     def __dealloc__(self):
         free(self.scratch)
+        free(self.window)
 
     # Attaching: called by the Python part
 
@@ -78,6 +76,9 @@ cdef class Attachment(RingProducer):
     # What the Python part overrides
 
     def _refresh(self):
+        raise UnavailableError("the service is gone")
+
+    def _order(self, pin, own):
         raise UnavailableError("the service is gone")
 
     # Reading
@@ -121,16 +122,30 @@ cdef class Attachment(RingProducer):
         cdef object value = None
         cdef uint64_t seq
         cdef uint32_t n
+        cdef int found = 0
         self.pin(&seq)
         try:
             # Behind the pin: to pin may run Python code, and other threads use the buffer too.
             n = self.stored(key)
-            if self.view.lookup(self.scratch, n, seq, &hit):
-                if hit.expires_us == 0 or hit.expires_us > wall_us():
-                    value = PyBytes_FromStringAndSize(<const char *>hit.value, hit.value_bytes)
+            found = self.view.lookup(self.scratch, n, seq, &hit)
+            if found == 1 and (hit.expires_us == 0 or hit.expires_us > wall_us()):
+                value = PyBytes_FromStringAndSize(<const char *>hit.value, hit.value_bytes)
         finally:
             store64_release(self.slot, 0)
+        if found == NOT_OPEN:
+            self._open_wanted(self.view)
+            return self.value_at(key)
         return value
+
+    cdef int _open_wanted(self, ReadView view) except -1:
+        """Open the table that a plain read lacked, with its version pinned in a slot of its own."""
+        cdef uint32_t index = self.hold_epoch(view.epoch)
+        if index:
+            try:
+                view.open_wanted()
+            finally:
+                self.release_epoch(index)
+        return 0                                # else there is a newer version to read
 
     def get(self, key, default=None):
         """Return the key's value, or `default` if it is absent.
@@ -155,50 +170,85 @@ cdef class Attachment(RingProducer):
         Raises:  as `get`.
         Cost:    less a key than `get`: the cache misses of sixteen keys overlap.
         """
-        # A copy: another thread may change the caller's list while a version is opened.
-        cdef list wanted = list(keys)
+        cdef list wanted = self._wanted(keys)
+        # Made here: a container made under the pin may set off a collection, which runs anything.
         cdef list values = [None] * len(wanted)
         cdef uint64_t seq
-        cdef Py_ssize_t i
+        cdef int found = NOT_OPEN
         self.enter()
-        for i in range(len(wanted)):
-            self.stored(wanted[i])                  # raises before anything is pinned
         self.metrics[METRIC_GETS] += <uint64_t>len(wanted)
-        self.pin(&seq)
-        try:
-            self._read_many(self.view, wanted, values, seq, 0)
-        finally:
-            store64_release(self.slot, 0)
+        while found == NOT_OPEN:
+            self.pin(&seq)
+            try:
+                found = self._read_many(self.view, wanted, values, seq, 0)
+            finally:
+                store64_release(self.slot, 0)
+            if found == NOT_OPEN:
+                self._open_wanted(self.view)
         return values
+
+    cdef list _wanted(self, keys):
+        """Return the keys in a list of our own, all of them plain bytes of a legal length.
+
+        Of our own: another thread may change the caller's while a version is opened. Plain bytes:
+        to ask another type for its bytes may run Python code, which must not happen under a pin.
+        """
+        cdef list wanted = list(keys)
+        cdef const uint8_t *k
+        cdef Py_ssize_t n, i
+        for i in range(len(wanted)):
+            key = wanted[i]
+            if not PyBytes_CheckExact(key) or PyBytes_GET_SIZE(key) > self.key_bytes_max:
+                as_bytes(key, "key", &k, &n)
+                wanted[i] = PyBytes_FromStringAndSize(<const char *>k, n)
+        return wanted
 
     cdef int _read_many(self, ReadView view, list keys, list values, uint64_t seq,
                         uint64_t now_us) except -1:
-        cdef uint64_t hashes[LOOKUP_WINDOW]
-        cdef int counts[LOOKUP_WINDOW]
+        """Set the values of keys from `_wanted`, judged by `now_us`, or by the clock if 0.
+
+        Returns: 0, or NOT_OPEN: to be done again, from the first key on.
+        """
+        cdef Probe probes[LOOKUP_WINDOW]
         cdef Py_ssize_t at = 0, i, n, count = len(keys)
-        cdef PyObject **tables
-        cdef int m
-        cdef Hit hit
-        cdef uint32_t key_bytes
+        cdef uint64_t room
+        cdef uint8_t *buffer
+        cdef Hit *hit
         while at < count:
-            n = min(count - at, LOOKUP_WINDOW)
+            n = min(count - at, <Py_ssize_t>LOOKUP_WINDOW)
+            room = 0
             for i in range(n):
-                tables = view.candidates + i * view.candidate_max
-                key_bytes = self.stored(keys[at + i])
-                hashes[i] = hash_bytes(self.scratch, key_bytes)
-                for m in range(view.memtable_count):
-                    (<Memtable>view.memtable_at[m]).prefetch(hashes[i])
-                counts[i] = view.choose(self.scratch, key_bytes, tables)
-                for m in range(counts[i]):
-                    (<Table>tables[m]).prefetch(hashes[i])
+                probes[i].key_bytes = <uint32_t>(
+                    self.prefix_bytes + PyBytes_GET_SIZE(keys[at + i]))
+                room += probes[i].key_bytes
+            self._make_room(room)
+            buffer = self.window
             for i in range(n):
-                tables = view.candidates + i * view.candidate_max
-                key_bytes = self.stored(keys[at + i])
-                if view.probe(self.scratch, key_bytes, hashes[i], seq, tables, counts[i], &hit):
-                    if hit.expires_us == 0 or hit.expires_us > (now_us or wall_us()):
-                        values[at + i] = PyBytes_FromStringAndSize(<const char *>hit.value,
-                                                                   hit.value_bytes)
+                memcpy(buffer, self.scratch, self.prefix_bytes)
+                memcpy(buffer + self.prefix_bytes, PyBytes_AS_STRING(keys[at + i]),
+                       probes[i].key_bytes - self.prefix_bytes)
+                probes[i].key = buffer
+                buffer += probes[i].key_bytes
+            if view.lookup_window(probes, <uint32_t>n, seq) == NOT_OPEN:
+                return NOT_OPEN
+            for i in range(n):
+                hit = &probes[i].hit
+                if probes[i].found and (hit.expires_us == 0
+                                        or hit.expires_us > (now_us or wall_us())):
+                    values[at + i] = PyBytes_FromStringAndSize(<const char *>hit.value,
+                                                               hit.value_bytes)
+                else:
+                    values[at + i] = None
             at += n
+        return 0
+
+    cdef int _make_room(self, uint64_t nbytes) except -1:
+        cdef uint8_t *grown
+        if nbytes > self.window_room:
+            grown = <uint8_t *>realloc(self.window, 2 * nbytes)
+            if grown == NULL:
+                raise MemoryError()
+            self.window, self.window_room = grown, 2 * nbytes
         return 0
 
     def counters(self):
@@ -315,40 +365,51 @@ cdef class Pin:
 
     def get(self, key, default=None):
         """Return the value that the key had at the snapshot, or `default`."""
-        cdef Hit hit
-        cdef uint32_t n
-        cdef object value = None
-        self.check()
-        n = self.owner.stored(key)
-        if self.view.lookup(self.owner.scratch, n, self.seq, &hit):
-            if hit.expires_us == 0 or hit.expires_us > self.now_us:
-                value = PyBytes_FromStringAndSize(<const char *>hit.value, hit.value_bytes)
-        self.check()
+        value = self._entry(key)[0]
         return default if value is None else value
 
     def entry(self, key):
         """Return (value or None, expires_us) at the snapshot; an expired one is absent."""
+        return self._entry(key)
+
+    cdef tuple _entry(self, key):
         cdef Hit hit
         cdef uint32_t n
         cdef object value = None
         cdef uint64_t expires_us = 0
+        cdef int found = NOT_OPEN
         self.check()
-        n = self.owner.stored(key)
-        if self.view.lookup(self.owner.scratch, n, self.seq, &hit):
-            if hit.expires_us == 0 or hit.expires_us > self.now_us:
-                value = PyBytes_FromStringAndSize(<const char *>hit.value, hit.value_bytes)
-                expires_us = hit.expires_us
+        while found == NOT_OPEN:
+            n = self.owner.stored(key)
+            found = self.view.lookup(self.owner.scratch, n, self.seq, &hit)
+            if found == NOT_OPEN:
+                self.open_wanted()
+        if found and (hit.expires_us == 0 or hit.expires_us > self.now_us):
+            value = PyBytes_FromStringAndSize(<const char *>hit.value, hit.value_bytes)
+            expires_us = hit.expires_us
         self.check()
         return value, expires_us
 
+    cdef int open_wanted(self) except -1:
+        try:
+            self.view.open_wanted()
+        except StorageError:
+            self.check()                        # the file of a revoked snapshot may have gone
+            raise
+        return 0
+
     def multi_get(self, keys):
         """Return the values of `keys` at the snapshot, None where absent."""
-        cdef list wanted = keys if type(keys) is list else list(keys)
+        cdef list wanted = self.owner._wanted(keys)
         cdef list values = [None] * len(wanted)
         self.check()
-        self.owner._read_many(self.view, wanted, values, self.seq, self.now_us)
+        while self.owner._read_many(self.view, wanted, values, self.seq, self.now_us) == NOT_OPEN:
+            self.open_wanted()
         self.check()
         return values
+
+    cdef bint is_ordered(self) noexcept:
+        return load64_acquire(self.owner.control + c.CONTROL_ORDERED_SEQ) >= self.seq
 
     def wait_ordered(self, int64_t timeout_ns):
         """Wait until the memtables' order has reached the snapshot; False at the time-out."""
@@ -357,7 +418,7 @@ cdef class Pin:
         cdef int64_t end
         cdef uint32_t i = 0
         cdef bint done
-        if load64_acquire(control + c.CONTROL_ORDERED_SEQ) >= seq:
+        if self.is_ordered():
             return True
         end = monotonic_ns() + timeout_ns
         with nogil:

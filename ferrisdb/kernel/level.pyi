@@ -1,10 +1,8 @@
 from typing import Self, final
 
+from ferrisdb.kernel.run import TableRun
 from ferrisdb.kernel.source import Source
-from ferrisdb.kernel.table import Table
 
 @final
 class Level(Source):
-    def __new__(
-        cls, tables: list[Table], snapshot_seq: int, all_versions: bool = False
-    ) -> Self: ...
+    def __new__(cls, run: TableRun, snapshot_seq: int, all_versions: bool = False) -> Self: ...

@@ -21,6 +21,8 @@ cdef class Memtable:
     cdef uint32_t find_node(self, const uint8_t *key, uint32_t key_bytes,
                             uint64_t hash) noexcept nogil
     cdef uint32_t range_count(self) noexcept nogil
+    # Whether there is any version, as of what the caller acquired before.
+    cdef bint holds_any(self) noexcept nogil
     cdef uint64_t covering_tail(self, const uint8_t *key, uint32_t key_bytes, uint64_t snapshot_seq,
                                 uint32_t skip_oldest) noexcept nogil
     cdef uint64_t covering_seq(self, const uint8_t *key, uint32_t key_bytes,

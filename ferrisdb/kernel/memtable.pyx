@@ -161,6 +161,9 @@ cdef class Memtable:
             return 0
         return load64_relaxed(self.base + load32_acquire(self.base + node))
 
+    cdef bint holds_any(self) noexcept nogil:
+        return load64_relaxed(self.base + c.MEMTABLE_VERSIONS) != 0
+
     cdef uint32_t range_count(self) noexcept nogil:
         return load32_acquire(self.base + c.MEMTABLE_RANGE_COUNT)
 

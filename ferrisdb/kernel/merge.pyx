@@ -10,7 +10,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 from ferrisdb.kernel.cpu cimport compare
 from ferrisdb.kernel.source cimport KIND_DELETE, Source
@@ -20,9 +20,6 @@ from ferrisdb.kernel.tombstones cimport RangeTombstones
 from ferrisdb.errors import ClosedError, UsageError
 
 cdef enum:
-    # Gathered, then built: two tight loops. Small, so that a short scan's buffers stay below what
-    # makes malloc give memory back to the system each time: that cost a scan 3 µs.
-    BATCH_ROWS = 64
     LONG_FETCH_ROWS = 1024      # from here on a fetch releases the GIL
 
 
@@ -252,42 +249,49 @@ cdef class Merge(Source):
 cdef class Scan:
     """The live rows of a range of stored keys at a snapshot."""
 
-    def __cinit__(self, list sources not None, list tombstones not None, *, uint32_t prefix_bytes,
-                  bytes start not None, bytes end, bint reverse, limit, bint keys_only,
-                  uint64_t snapshot_seq, uint64_t now_us):
+    def __init__(self, list sources not None, list tombstones not None, *, uint32_t prefix_bytes,
+                 bytes start not None, bytes end, bint reverse, limit, bint keys_only,
+                 uint64_t snapshot_seq, uint64_t now_us):
         """Scan [start, end) of the merged `sources`, hidden by `tombstones`, from either side.
 
         Shape:  start and end are stored keys, end None for no bound; every key in the range is
                 at least `prefix_bytes` long, and these are cut off; limit None for no limit.
         Owner:  one thread, which keeps what the sources read pinned.
         """
+        if self.source is not None:
+            raise UsageError("a Scan scans once")
+        if limit is not None and limit < 0:
+            raise UsageError(f"a limit is 0 or more, not {limit}")
+        self.prefix_bytes = prefix_bytes
+        self.reverse, self.keys_only = reverse, keys_only
+        self.snapshot_seq, self.now_us = snapshot_seq, now_us
+        self.left = -1 if limit is None else min(limit, (1 << 62))
+        self.begin(sources, tombstones, start, end)
+
+    cdef int begin(self, list sources, list tombstones, bytes start, bytes end) except -1:
         cdef RangeTombstones one
+        cdef Py_ssize_t i
         self.sources = sources
-        self.tombstones = [one for one in tombstones if len(one)]
-        self.range_count = <uint32_t>len(self.tombstones)
-        self.source = sources[0] if len(sources) == 1 else Merge(sources)
-        self.ranges = <PyObject **>calloc(self.range_count + 1, sizeof(PyObject *))
-        self.rows = <Row *>malloc(BATCH_ROWS * sizeof(Row))
-        if self.ranges == NULL or self.rows == NULL:
-            raise MemoryError
-        for i in range(self.range_count):
-            one = self.tombstones[i]
-            self.ranges[i] = <PyObject *>one
+        self.tombstones = tombstones
+        self.source = <Source?>sources[0] if len(sources) == 1 else Merge(sources)
+        if len(tombstones):
+            self.ranges = <PyObject **>calloc(len(tombstones), sizeof(PyObject *))
+            if self.ranges == NULL:
+                raise MemoryError
+            for i in range(len(tombstones)):
+                one = tombstones[i]
+                if one.fragment_count:
+                    self.ranges[self.range_count] = <PyObject *>one
+                    self.range_count += 1
         self.start, self.end = start, end
         self.start_at, self.start_bytes = start, len(start)
         self.bounded = end is not None
         if self.bounded:
             self.end_at, self.end_bytes = end, len(end)
-        if limit is not None and limit < 0:
-            raise UsageError(f"a limit is 0 or more, not {limit}")
-        self.left = -1 if limit is None else min(limit, (1 << 62))
-        self.prefix_bytes = prefix_bytes
-        self.reverse, self.keys_only = reverse, keys_only
-        self.snapshot_seq, self.now_us = snapshot_seq, now_us
+        return 0
 
     def __dealloc__(self):
         free(self.ranges)
-        free(self.rows)
         free(self.arena)
 
     cdef bint _in_range(self) noexcept nogil:

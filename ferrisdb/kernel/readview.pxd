@@ -2,55 +2,58 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from ferrisdb.kernel.run cimport TableRun
 from ferrisdb.kernel.source cimport Hit
 
 cdef enum:
+    NOT_OPEN = 2
     LOOKUP_WINDOW = 16          # keys of a multi_get whose cache misses overlap
 
-# Where a table lies among the keys; offsets into ReadView.keys.
-cdef struct Place:
-    PyObject *table
-    uint64_t head               # the smallest key's first bytes behind those that all share
-    uint64_t smallest
-    uint64_t largest
-    uint32_t smallest_bytes
-    uint32_t largest_bytes
-    bint unbounded
-
-# The places of one level from 1 on: in key order, not overlapping.
-cdef struct Run:
-    uint32_t first
-    uint32_t end
-    uint32_t shared             # bytes that all its smallest keys begin with
+# A key of a window on its way through the sources.
+cdef struct Probe:
+    const uint8_t *key
+    uint64_t hash
+    uint64_t covered            # newest range tombstone over the key in the sources passed
+    uint32_t key_bytes
+    uint32_t table_count        # tables that may hold it, in ReadView.candidates
+    bint decided                # no older source can change what `hit` and `found` say
+    bint found
+    Hit hit
 
 cdef class ReadView:
     # One version: its memtables and tables, newest first.
     cdef readonly uint64_t epoch
     cdef readonly list memtables
-    cdef readonly list tables
     cdef readonly object page
     cdef PyObject **memtable_at
+    cdef bint *filled           # memtables that have been seen to hold something
     cdef int memtable_count
-    # Tables by where they can hold a key: those of level 0 one by one, the others by level.
-    cdef bytes keys
-    cdef const uint8_t *key_at
-    cdef Place *places
-    cdef Run *runs
-    cdef uint32_t level0_count
+    cdef TableRun level0
+    cdef readonly list runs     # of the other levels that have tables
+    cdef PyObject **run_at      # borrowed from `runs`
     cdef uint32_t run_count
     cdef uint32_t candidate_max
     cdef PyObject **candidates  # candidate_max for each key of a window; under the GIL
     # Range tombstones of each memtable: how many of its oldest are in `ranges`.
     cdef list ranges
     cdef uint32_t *ranges_held
+    # Newest version at the snapshot. 1: found, live unless expired; 0: absent; NOT_OPEN: a table
+    # must be opened first, by `open_wanted`, and the lookup done again.
     cdef int lookup(self, const uint8_t *key, uint32_t key_bytes,
                     uint64_t snapshot_seq, Hit *out) except -1
-    cdef int _place_tables(self, tables, refs) except -1
-    cdef int choose(self, const uint8_t *key, uint32_t key_bytes, PyObject **out) noexcept
-    cdef int64_t _in_run(self, Run *run, const uint8_t *key, uint32_t key_bytes) noexcept
-    cdef bint _below_end(self, Place *place, const uint8_t *key, uint32_t key_bytes) noexcept
-    cdef int probe(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash,
-                   uint64_t snapshot_seq, PyObject **tables, int table_count, Hit *out) except -1
+    # The same of up to LOOKUP_WINDOW keys, their cache misses overlapped; 0 or NOT_OPEN.
+    cdef int lookup_window(self, Probe *probes, uint32_t count, uint64_t snapshot_seq) except -1
+    cdef TableRun wanted_run    # the table that NOT_OPEN is about
+    cdef uint32_t wanted_index
+    cdef int open_wanted(self) except -1
+    cdef PyObject *_opened(self, TableRun run, uint32_t index) noexcept
+    cdef int _place_tables(self, refs, opener, tables) except -1
+    cdef int _choose(self, const uint8_t *key, uint32_t key_bytes, PyObject **out) noexcept
+    cdef bint _holds_any(self, int i) noexcept
+    cdef int _ask_memtables(self, Probe *probe, uint64_t snapshot_seq) except -1
+    cdef int _ask_table(self, Probe *probe, PyObject *table, uint64_t snapshot_seq) except -1
     cdef uint64_t covering(self, int i, const uint8_t *key, uint32_t key_bytes,
                            uint64_t snapshot_seq) except? 1
     cdef bint ranges_stale(self) noexcept
+    cdef int collect(self, bytes first, bytes last, uint64_t snapshot_seq, list sources,
+                     list found) except -1

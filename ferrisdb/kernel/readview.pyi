@@ -1,9 +1,9 @@
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any, Self
 
 from ferrisdb.kernel.memtable import Memtable
+from ferrisdb.kernel.run import TableRun
 from ferrisdb.kernel.table import Table
-from ferrisdb.kernel.tombstones import RangeTombstones
 
 class ReadView:
     @property
@@ -13,9 +13,14 @@ class ReadView:
     @property
     def memtables(self) -> list[Memtable]: ...
     @property
-    def tables(self) -> list[Table]: ...
+    def runs(self) -> list[TableRun]: ...
     def __new__(
-        cls, epoch: int, page: Any, memtables: list[Memtable], tables: list[Table]
+        cls,
+        epoch: int,
+        page: Any,
+        memtables: list[Memtable],
+        opener: Callable[[Any], Table],
+        tables: dict[int, Table] | None = None,
     ) -> Self: ...
     def refresh_ranges(self) -> None: ...
-    def all_ranges(self, tables: Iterable[Table]) -> list[RangeTombstones]: ...
+    def open_tables(self) -> list[Table]: ...

@@ -1,8 +1,7 @@
 # Reads one table. Authority for the layout: ferrisdb/format/sstable.py.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from ferrisdb.kernel.cpu cimport load64_relaxed
 from ferrisdb.kernel.source cimport Hit, Source
-from ferrisdb.kernel.tableformat cimport PAGE_SHIFT
+from ferrisdb.kernel.tablefile cimport TableFile
 from ferrisdb.kernel.tombstones cimport RangeTombstones
 
 # One entry, decoded. Pointers into the map.
@@ -20,22 +19,13 @@ cdef struct Entry:
     uint8_t kind
     bint older                  # same key as the entry before
 
-cdef class Table:
-    cdef const uint8_t *base    # the file, mapped read-only
-    cdef uint64_t map_bytes
-    cdef int fd
-    cdef bint closed
+cdef class Table(TableFile):
     cdef uint64_t source_count  # sources that still read the map
-    cdef uint64_t page_area, page_count, group_count
-    cdef uint64_t *page_seen    # a bit for each page whose checksum was found right
-    cdef uint64_t *group_seen   # a bit for each page of page checksums
-    cdef uint32_t *group_crcs
     cdef uint64_t data_end, hash_offset, bucket_count
     cdef uint64_t index_offset, block_count, index_key_bytes, index_shared
     cdef readonly uint64_t min_seq, max_seq, file_number
     cdef readonly bint has_tombstones
     cdef RangeTombstones tombstones
-    cdef readonly str path
     cdef readonly object properties
     # For several keys or tables in flight: prefetch each bucket, then each entry, then look up.
     cdef void prefetch(self, uint64_t key_hash) noexcept nogil
@@ -46,10 +36,6 @@ cdef class Table:
     # Newest range tombstone at or below the snapshot over the key; 0: none.
     cdef uint64_t covering_seq(self, const uint8_t *key, uint32_t key_bytes,
                                uint64_t snapshot_seq) noexcept nogil
-    cdef int check_pages(self, uint64_t first, uint64_t last) except -1 nogil
-    cdef int _check_group(self, uint64_t group) except -1 nogil
-    cdef int _read(self, uint8_t *into, uint64_t count, uint64_t offset) except -1 nogil
-    cdef int corrupt(self, uint64_t offset, const char *expected, uint64_t found) except -1 nogil
     # 1: an entry stands at the offset; 0: a block ends there and `next` is where the next begins.
     cdef int decode(self, uint64_t offset, Entry *out) except -1 nogil
     # The entry behind `offset`, over block ends. 0: there is none; `offset` is then the data's end.
@@ -66,24 +52,10 @@ cdef class Table:
     cdef bint index_seen
     cdef int _decode_head(self, Entry *entry, Entry *head) except -1 nogil
     cdef int _choose(self, Entry *entry, uint64_t snapshot_seq, Hit *out) except -1 nogil
-    cdef int _check_open(self) except -1 nogil
-    cdef _release(self)
-    cdef _raise_errno(self, what)
-    cdef _open_file(self, file)
-    cdef bytes _read_bytes(self, uint64_t offset, uint64_t count)
     cdef bytes _read_tail(self, footer)
     cdef _check_header(self, footer, file_number)
     cdef _take_properties(self, bytes tail, footer)
     cdef list _read_ranges(self)
-
-cdef inline int seen(Table table, uint64_t offset, uint64_t count) except -1 nogil:
-    # Make sure that the pages of [offset, offset + count) have been read and found right.
-    cdef uint64_t first = offset >> PAGE_SHIFT, last = (offset + count - 1) >> PAGE_SHIFT
-    if (last - first <= 1
-            and load64_relaxed(&table.page_seen[first >> 6]) >> (first & 63) & 1
-            and load64_relaxed(&table.page_seen[last >> 6]) >> (last & 63) & 1):
-        return 0
-    return table.check_pages(first, last)
 
 cdef class TableSource(Source):
     cdef Table table

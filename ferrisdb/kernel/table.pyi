@@ -3,15 +3,15 @@ from typing import final
 
 from ferrisdb.kernel.properties import TableProperties
 from ferrisdb.kernel.source import Source
+from ferrisdb.kernel.tablefile import TableFile
 from ferrisdb.kernel.tombstones import RangeTombstones
 
 @final
-class Table:
+class Table(TableFile):
     min_seq: int
     max_seq: int
     file_number: int
     has_tombstones: bool
-    path: str
     properties: TableProperties
     def __init__(
         self,

@@ -1,10 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Read one table: lookups by hash, and entries in key order.
 
-The file is mapped; a page is read by pread and checked against its checksum before the map is
-touched there for the first time, so that an I/O error or a cut file is a typed error. Later
-reads cost a bit test. The bits are set without a lock: a lost one means one more check.
-
 Numbered invariants, proved by Table.verify():
   T1  keys ascend; of a key, sequences descend and all but the first entry are marked older
   T2  a group's first entry has its whole key; the others share at most that key's bytes
@@ -13,40 +9,33 @@ Numbered invariants, proved by Table.verify():
   T5  each key has one slot, naming its newest version, reachable over overflow bits
   T6  the properties say what the entries are
 
-Long because a table and its sources share the decoding loops, which must stay inlined.
+Long because a table and its sources share the decoding loops, which must stay inlined. How its
+file is opened, read and checked lies in tablefile.pyx.
 """
 
 import os
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
-from posix.fcntl cimport O_CLOEXEC, O_RDONLY, fcntl, open as posix_open
-from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
-from posix.stat cimport fstat, struct_stat
-from posix.unistd cimport close as posix_close, pread
 from ferrisdb.kernel.cpu cimport (
     compare, crc32c, hash_bytes, load_u32, load_u64, prefetch as prefetch_line,
-    load64_relaxed, store64_relaxed)
+    load64_relaxed)
 from ferrisdb.kernel.source cimport (
     Hit, KIND_DELETE, KIND_PUT, KIND_PUT_EXPIRING, Source)
+from ferrisdb.kernel.tablefile cimport TableFile, seen
 from ferrisdb.kernel.tableformat cimport (
     BLOCK_END_BYTES, BUCKET_BYTES, ENTRY_KIND_MASK, ENTRY_OLDER, ENTRY_RESERVED, ENTRY_SEQ,
-    ENTRY_SHARED, ENTRY_WIDE, GROUP_SHIFT, PAGE_SHIFT, TABLE_HEADER_BYTES, TABLE_PAGE_BYTES,
+    ENTRY_SHARED, ENTRY_WIDE, PAGE_SHIFT, TABLE_HEADER_BYTES,
     bucket_match, fingerprint, key_head, overflow_bit, trailing_zeros)
 from ferrisdb.kernel.tombstones cimport RangeTombstones
 
-from ferrisdb.errors import ClosedError, CorruptionError, StorageError, UsageError
+from ferrisdb.errors import CorruptionError, UsageError
 from ferrisdb.kernel import properties as layout
 
-cdef extern from "fcntl.h":
-    int F_DUPFD_CLOEXEC
-
 cdef enum:
-    BATCH_PAGES = 4
     DECODE_BYTES = 32           # no entry's fields in front of its key are longer
     SMALLEST_BLOCK_BYTES = 13   # restart offset, trailer
 
@@ -56,11 +45,8 @@ cdef int refuse(str reason) except -1 with gil:
 
 
 @cython.final
-cdef class Table:
+cdef class Table(TableFile):
     """One table file, open for reading by any number of threads."""
-
-    def __cinit__(self):
-        self.fd = -1
 
     def __init__(self, file, *, path=None, file_number=None):
         """Open a table by path or descriptor (which is duplicated); read its footer and properties.
@@ -74,62 +60,22 @@ cdef class Table:
         self.path = os.fspath(path if path is not None else file if not isinstance(file, int)
                               else f"descriptor {file}")
         self._open_file(file)
-        cdef struct_stat status
-        if fstat(self.fd, &status) != 0:
-            self._raise_errno("can't be examined")
+        cdef uint64_t size = self._file_size()
         footer = layout.decode_footer(
-            self._read_bytes(max(status.st_size - 64, 0), min(status.st_size, 64)),
-            self.path, status.st_size)
+            self._read_bytes(max(<int64_t>size - 64, 0), min(size, 64)), self.path, size)
         tail = self._read_tail(footer)
         self._check_header(footer, file_number)
         self.page_area = footer.page_area_bytes
         self.page_count = footer.page_count
         self.group_count = footer.group_count
         self._take_properties(tail, footer)
-        cdef void *mapped = mmap(NULL, footer.file_bytes, PROT_READ, MAP_SHARED, self.fd, 0)
-        if mapped == MAP_FAILED:
-            self._raise_errno("can't be mapped")
-        self.base = <const uint8_t *>mapped
-        self.map_bytes = footer.file_bytes
+        self._map(footer.file_bytes)
         ranges = []
         if self.properties.fragment_count:
             ranges = self._read_ranges()
         self.tombstones = RangeTombstones(ranges)
         self.has_tombstones = self.tombstones.fragment_count > 0
-
-    def __dealloc__(self):
-        self._release()
-        free(self.page_seen)
-        free(self.group_seen)
-        free(self.group_crcs)
-
-    cdef _release(self):
-        if self.base != NULL:
-            munmap(<void *>self.base, self.map_bytes)
-            self.base = NULL
-        if self.fd >= 0:
-            posix_close(self.fd)
-            self.fd = -1
-
-    cdef _raise_errno(self, what):
-        raise StorageError(errno, f"{os.strerror(errno)}: the table {what}", self.path)
-
-    cdef _open_file(self, file):
-        cdef bytes name
-        if isinstance(file, int):
-            self.fd = fcntl(<int>file, F_DUPFD_CLOEXEC, <int>0)
-        else:
-            name = os.fsencode(file)
-            self.fd = posix_open(<const char *>name, O_RDONLY | O_CLOEXEC)
-        if self.fd < 0:
-            self._raise_errno("can't be opened")
-
-    cdef bytes _read_bytes(self, uint64_t offset, uint64_t count):
-        """Read bytes whose count has been checked against the file's size."""
-        cdef bytes read = PyBytes_FromStringAndSize(NULL, count)
-        if count:
-            self._read(<uint8_t *><const uint8_t *>read, count, offset)
-        return read
+        self._keep_file(isinstance(file, int))
 
     cdef bytes _read_tail(self, footer):
         cdef bytes tail = self._read_bytes(footer.properties_offset, footer.properties_bytes)
@@ -146,8 +92,6 @@ cdef class Table:
 
     cdef _take_properties(self, bytes tail, footer):
         """Copy what reading needs out of properties whose checksum was right."""
-        cdef uint64_t i
-        cdef const uint8_t *groups = tail
         offset = footer.properties_offset + 4 * self.group_count
         p = layout.decode_properties(tail[4 * self.group_count:], self.path, offset)
         if (p.tombstones_offset + p.tombstones_bytes != self.page_area
@@ -160,13 +104,7 @@ cdef class Table:
         self.index_offset, self.block_count = p.index_offset, p.block_count
         self.index_key_bytes, self.index_shared = p.index_key_bytes, p.index_shared
         self.min_seq, self.max_seq = p.min_seq, p.max_seq
-        self.page_seen = <uint64_t *>calloc(self.page_count // 64 + 1, 8)
-        self.group_seen = <uint64_t *>calloc(self.group_count // 64 + 1, 8)
-        self.group_crcs = <uint32_t *>calloc(self.group_count + 1, 4)
-        if self.page_seen == NULL or self.group_seen == NULL or self.group_crcs == NULL:
-            raise MemoryError
-        for i in range(self.group_count):
-            self.group_crcs[i] = load_u32(groups + 4 * i)
+        self._take_groups(tail)
 
     cdef list _read_ranges(self):
         cdef uint64_t at = self.properties.tombstones_offset, n = self.properties.tombstones_bytes
@@ -177,79 +115,6 @@ cdef class Table:
                 PyBytes_FromStringAndSize(<const char *>self.base + at, n),
                 self.properties.fragment_count, self.path, at)
             for seq in seqs]
-
-    # Reading and checking pages
-
-    cdef int _read(self, uint8_t *into, uint64_t count, uint64_t offset) except -1 nogil:
-        cdef int64_t got
-        while count:
-            got = pread(self.fd, into, count, <int64_t>offset)
-            if got < 0 and errno == EINTR:
-                continue
-            if got < 0:
-                with gil:
-                    self._raise_errno(f"can't be read at byte {offset}")
-            if got == 0:
-                with gil:
-                    raise CorruptionError(self.path, offset, f"{count} more bytes",
-                                          "the end of the file")
-            into += got
-            offset += got
-            count -= got
-        return 0
-
-    cdef int check_pages(self, uint64_t first, uint64_t last) except -1 nogil:
-        cdef uint8_t pages[BATCH_PAGES * TABLE_PAGE_BYTES]
-        cdef uint64_t page = first, batch, i, offset, count, n
-        cdef uint32_t found, expected
-        cdef uint64_t *word
-        if last >= self.page_count or first > last:
-            return self.corrupt(first << PAGE_SHIFT, b"a place within the table", last)
-        while page <= last:
-            if load64_relaxed(&self.page_seen[page >> 6]) >> (page & 63) & 1:
-                page += 1
-                continue
-            batch = min(<uint64_t>BATCH_PAGES, last - page + 1)
-            offset = page << PAGE_SHIFT
-            count = min(batch << PAGE_SHIFT, self.page_area - offset)
-            self._read(pages, count, offset)
-            for i in range(batch):
-                n = min(<uint64_t>TABLE_PAGE_BYTES, count - (i << PAGE_SHIFT))
-                found = crc32c(0, pages + (i << PAGE_SHIFT), n)
-                self._check_group(page >> GROUP_SHIFT)
-                expected = load_u32(self.base + self.page_area + 4 * page)
-                if found != expected:
-                    with gil:
-                        raise CorruptionError(self.path, page << PAGE_SHIFT,
-                                              f"a page with checksum {expected:#010x}",
-                                              f"{found:#010x}")
-                word = &self.page_seen[page >> 6]
-                store64_relaxed(word, load64_relaxed(word) | <uint64_t>1 << (page & 63))
-                page += 1
-        return 0
-
-    cdef int _check_group(self, uint64_t group) except -1 nogil:
-        cdef uint8_t crcs[TABLE_PAGE_BYTES]
-        cdef uint64_t *word = &self.group_seen[group >> 6]
-        cdef uint64_t offset, count
-        cdef uint32_t found
-        if load64_relaxed(word) >> (group & 63) & 1:
-            return 0
-        offset = self.page_area + (group << PAGE_SHIFT)
-        count = min(<uint64_t>TABLE_PAGE_BYTES, 4 * self.page_count - (group << PAGE_SHIFT))
-        self._read(crcs, count, offset)
-        found = crc32c(0, crcs, count)
-        if found != self.group_crcs[group]:
-            with gil:
-                raise CorruptionError(self.path, offset,
-                                      f"checksums with checksum {self.group_crcs[group]:#010x}",
-                                      f"{found:#010x}")
-        store64_relaxed(word, load64_relaxed(word) | <uint64_t>1 << (group & 63))
-        return 0
-
-    cdef int corrupt(self, uint64_t offset, const char *expected, uint64_t found) except -1 nogil:
-        with gil:
-            raise CorruptionError(self.path, offset, expected.decode(), found)
 
     # Entries
 
@@ -357,7 +222,7 @@ cdef class Table:
                           + BUCKET_BYTES * ((key_hash >> 32) * self.bucket_count >> 32))
 
     cdef void prefetch_entry(self, uint64_t key_hash) noexcept nogil:
-        """Prefetch the first two lines of the entry that a lookup will most likely compare."""
+        """Prefetch the first lines of the entry that a lookup will most likely compare."""
         cdef uint64_t offset, page
         cdef const uint8_t *b
         cdef uint32_t matches
@@ -373,6 +238,7 @@ cdef class Table:
             offset = load_u32(b + 16 + 4 * trailing_zeros(matches))
             prefetch_line(self.base + offset)
             prefetch_line(self.base + offset + 64)
+            prefetch_line(self.base + offset + 128)
 
     cdef int lookup(self, const uint8_t *key, uint32_t key_bytes, uint64_t key_hash,
                     uint64_t snapshot_seq, Hit *out) except -1 nogil:
@@ -391,6 +257,9 @@ cdef class Table:
             while matches:
                 offset = load_u32(b + 16 + 4 * trailing_zeros(matches))
                 matches &= matches - 1
+                # The value is copied soon; its lines come while the key is compared.
+                prefetch_line(self.base + offset + 64)
+                prefetch_line(self.base + offset + 128)
                 if not self.decode(offset, &entry):
                     return self.corrupt(offset, b"the entry that a slot names", bucket)
                 if self.is_key(&entry, key, key_bytes):
@@ -411,12 +280,6 @@ cdef class Table:
         out.value_bytes = entry.value_bytes
         out.kind = entry.kind
         return 1
-
-    cdef int _check_open(self) except -1 nogil:
-        if self.closed:
-            with gil:
-                raise ClosedError(f"{self.path}: the table is closed")
-        return 0
 
     cdef uint64_t covering_seq(self, const uint8_t *key, uint32_t key_bytes,
                                uint64_t snapshot_seq) noexcept nogil:

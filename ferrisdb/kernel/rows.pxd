@@ -1,0 +1,11 @@
+# The rows of a scan as a Python iterator.
+from libc.stdint cimport int64_t
+from ferrisdb.kernel.client cimport Pin
+from ferrisdb.kernel.merge cimport Scan
+
+cdef class Rows:
+    cdef Pin pin
+    cdef Scan scan              # None: ended
+    cdef bint release
+    cdef int64_t count, at, batch
+    cdef int _more(self) except -1

@@ -1,0 +1,154 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Open a scan over a pinned version and hand its rows to Python one by one.
+
+A row's objects are made when it is asked for: whoever drops each row before the next one gets the
+same memory for all of them, out of Python's free lists, and it stays in the processor's cache.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint32_t
+from ferrisdb.kernel.client cimport Attachment, Pin
+from ferrisdb.kernel.merge cimport BATCH_ROWS, Row, Scan
+
+from ferrisdb.errors import KeyTooLargeError, UsageError, WrongTypeError
+from ferrisdb.keys import prefix_end
+
+cdef enum:
+    FIRST_ROWS = 16             # what a short scan never uses is not read either
+    COUNT_ROWS = 65536          # counted between two looks at the pin
+
+
+cdef bytes checked_key(Attachment owner, str what, object key):
+    if not isinstance(key, bytes):
+        raise WrongTypeError(f"{what} is bytes, not {type(key).__name__}")
+    if len(<bytes>key) > owner.key_bytes_max:
+        raise KeyTooLargeError(
+            f"{what} has {len(<bytes>key)} bytes; at most {owner.key_bytes_max}")
+    return <bytes>key
+
+
+def bounds(Attachment owner not None, start, end, prefix):
+    """Return [first, last) in stored keys, last None for no bound.
+
+    Raises:  WrongTypeError, KeyTooLargeError, UsageError.
+    """
+    cdef bytes space = owner.prefix
+    if prefix is not None:
+        if start is not None or end is not None:
+            raise UsageError("prefix excludes start and end: it is both")
+        space = space + checked_key(owner, "prefix", prefix)
+        return space, prefix_end(space)
+    first = space if start is None else space + checked_key(owner, "start", start)
+    if end is None:
+        return first, prefix_end(space)
+    return first, space + checked_key(owner, "end", end)
+
+
+def open_rows(Attachment owner not None, Pin pin, start, end, prefix, limit, reverse, keys_only):
+    """Return an iterator over the rows of a range as they are now, or as a pin shows them.
+
+    Shape:   [start, end) in user keys, or `prefix`; limit, rows at most or None; pin, a snapshot's,
+             which stays; None: the rows get one of their own, taken now.
+    Raises:  WrongTypeError, KeyTooLargeError, UsageError, TooManySnapshotsError,
+             UnavailableError, CorruptionError.
+    """
+    cdef bint own = pin is None
+    cdef int64_t left = -1
+    cdef bytes first, last
+    cdef list sources = [], found = []
+    cdef Scan scan
+    first, last = bounds(owner, start, end, prefix)
+    if limit is not None:
+        if not isinstance(limit, int) or limit < 0:
+            raise UsageError(f"limit is a number of rows, 0 or more, not {limit!r}")
+        left = min(limit, 1 << 62)
+    if left == 0 or (last is not None and first >= last):
+        return iter(())
+    if own:
+        pin = owner.take_pin()
+    if not pin.is_ordered():
+        pin = <Pin?>owner._order(pin, own)
+    try:
+        pin.view.collect(first, last, pin.seq, sources, found)
+        scan = Scan.__new__(Scan)
+        scan.prefix_bytes = <uint32_t>owner.prefix_bytes
+        scan.reverse, scan.keys_only = bool(reverse), bool(keys_only)
+        scan.snapshot_seq, scan.now_us, scan.left = pin.seq, pin.now_us, left
+        scan.begin(sources, found, first, last)
+        return Rows(pin, scan, own)
+    except BaseException:
+        if own:
+            pin.release()
+        raise
+
+
+@cython.final
+cdef class Rows:
+    """An iterator over (key, value), or keys, that holds its pin until the end.
+
+    Shape:   scan, over what `pin` shows; release, whether the pin goes with the last row.
+    Raises:  SnapshotTooOldError, ClosedError, CorruptionError, StorageError while iterating.
+    Owner:   one thread.
+    """
+
+    def __cinit__(self, Pin pin not None, Scan scan not None, bint release):
+        self.pin, self.scan, self.release = pin, scan, release
+        self.batch = FIRST_ROWS
+
+    def __iter__(self):
+        return self
+
+    cdef int _more(self) except -1:
+        """Gather the next rows; 0: there are none, and the iteration has ended."""
+        self.pin.check()
+        self.count = self.at = 0
+        if not self.scan.done:
+            self.count = self.scan._gather(self.batch, True)
+            self.batch = BATCH_ROWS
+        if self.count:
+            return 1
+        # What a revoked pin showed may be of freed memory, and the end of the range with it.
+        self.pin.check()
+        self.close()
+        return 0
+
+    def __next__(self):
+        cdef Scan scan = self.scan
+        cdef Row *row
+        cdef bytes key, value = None
+        if scan is None or (self.at == self.count and not self._more()):
+            raise StopIteration
+        row = &scan.rows[self.at]
+        self.at += 1
+        key = PyBytes_FromStringAndSize(
+            <const char *>scan.arena + row.key + scan.prefix_bytes,
+            row.key_bytes - scan.prefix_bytes)
+        if not scan.keys_only:
+            value = PyBytes_FromStringAndSize(<const char *>row.value, row.value_bytes)
+        self.pin.check()
+        if value is None:
+            return key
+        return (key, value)
+
+    def count_rest(self):
+        """Return how many rows are left, and end the iteration: O(rows), no row is built."""
+        cdef int64_t total = self.count - self.at, found = 1
+        cdef Scan scan = self.scan
+        if scan is None:
+            return 0
+        while found and not scan.done:
+            self.pin.check()
+            with nogil:
+                found = scan._gather(COUNT_ROWS, False)
+            total += found
+        self.pin.check()
+        self.close()
+        return total
+
+    def close(self):
+        """End the iteration and let the pin go; idempotent."""
+        if self.scan is not None:
+            self.scan = None
+            if self.release:
+                self.pin.release()

@@ -1,0 +1,3 @@
+class TableFile:
+    @property
+    def path(self) -> str: ...

@@ -154,7 +154,8 @@ class _Held:
         tables: dict[int, int] = {}
         memtables: dict[int, int] = {}
         for page in map(self._page, epochs):
-            if page is not None:
+            # One that was published since holds nothing yet.
+            if page is not None and page.epoch < self._current.epoch:
                 tables |= {table.number: table.file_bytes for table in page.tables}
                 memtables |= {memtable.number: memtable.nbytes for memtable in page.memtables}
         for table in self._current.tables:

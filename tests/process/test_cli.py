@@ -76,6 +76,42 @@ def test_what_scan_prints_import_reads(data: str, tmp_path: Path, form: str) -> 
         assert _ok("scan", copy, "--format", form) == printed
 
 
+@pytest.mark.parametrize("name", ["rows.tsv", "rows.jsonl", "-"])
+def test_what_export_writes_import_reads(data: str, tmp_path: Path, name: str) -> None:
+    rows = b"".join(b"k%03d\\t\\xff\tv\\n%d\\\\\n" % (n, n) for n in range(300))
+    _ok("import", data, "-", stdin=rows)
+    file = tmp_path / "rows.tsv" if name == "-" else tmp_path / name
+    if name == "-":
+        file.write_bytes(_ok("export", data))
+    else:
+        file.write_bytes(b"what was there before\n")
+        assert _ok("export", data, str(file)) == b"300 rows exported\n"
+    with serving(tmp_path / "copy", *SMALL):
+        copy = str(tmp_path / "copy")
+        assert _ok("import", copy, str(file)) == b"300 rows imported\n"
+        assert _ok("scan", copy) == _ok("scan", data)
+    part = _ok("export", data, "--prefix", "k00", "--format", "jsonl")
+    assert len(part.splitlines()) == 10 and part.startswith(b'{"key_b64": ')
+    assert len(_ok("export", data, "--start", "k29", "--end", "k295").splitlines()) == 5
+
+
+def test_export_leaves_no_part_of_a_file(data: str, tmp_path: Path) -> None:
+    _fails(ExitCode.STORAGE, "export", data, str(tmp_path / "absent" / "rows.tsv"))
+    target = str(tmp_path / "rows.tsv")
+    _fails(ExitCode.USAGE, "export", data, target, "--prefix", "a", "--end", "b")
+    assert not (tmp_path / "rows.tsv").exists()
+
+
+def test_compact_gives_space_back(data: str) -> None:
+    _ok("import", data, "-", stdin=b"".join(b"%06d\t%s\n" % (n, b"v" * 100) for n in range(5000)))
+    _ok("delete", data, *(f"{n:06d}" for n in range(100)))
+    assert _ok("compact", data, "--start", "0", "--end", "000050") == b""
+    assert _ok("compact", data) == b""
+    stats = json.loads(_ok("stats", data, "--json"))
+    assert list(stats["levels"]) == ["6"]
+    assert len(_ok("scan", data, "--keys-only").splitlines()) == 4900
+
+
 def test_import_stops_at_a_bad_line_and_goes_on_from_it(data: str, tmp_path: Path) -> None:
     file = tmp_path / "rows.tsv"
     file.write_bytes(b"a\t1\nb\t2\noops\nc\t3\n")

@@ -12,7 +12,7 @@ Little-endian. Golden files: tests/golden/*.hex.
 | 20 | 4  | offset of the file's first entry, at least 64 |
 | 24 | 8  | created, µs since the epoch |
 | 32 | 8  | file number |
-| 40 | 16 | database id |
+| 40 | 16 | database id; of a table: of the database that wrote it (docs/formats.md) |
 | 56 | 8  | reserved, 0 |
 
 A wrong magic is told first (it is another kind of file), then a wrong checksum, and only then,

@@ -3,7 +3,7 @@
     header           64 bytes, see format/header.py; magic `FDB_SST\\0`, first entry at 64
     blocks           from 64 to `data_end`, without gaps
     zeros            up to a multiple of 64
-    hash index       `bucket_count` buckets of 64 bytes
+    hash index       `bucket_count` buckets of 64 bytes, or as many blocks of a Bloom filter
     block index      see below; absent without entries
     range tombstones see below; absent without any
     page checksums   u32 each: CRC-32C of each 4,096 bytes from the file's start up to here
@@ -40,6 +40,10 @@ Hash index: h is the key hash (kernel/cpu.h, pinned by tests). A key belongs in 
 Bucket: 12 x u8 fingerprint (low byte of h, 1 for 0; 0: empty slot), u32 overflow (bit h >> 8 & 31
 of each key that was turned away), 12 x u32 file offset of the key's newest version.
 
+Bloom filter, in the hash index's place in tables with the flag 8: a key's block is (h >> 32) *
+bucket_count >> 32, and the six numbers of 9 bits from the low end of h * 0x9E3779B97F4A7C15
+(modulo 2^64) are its bits there; bit b is bit b & 7 of the block's byte b >> 3.
+
 Block index, for n blocks: n x u64 head (first 8 bytes of the separator behind the `index_shared`
 bytes that all separators begin with, as a big-endian number, zeros behind its end), n + 1 x u32
 block offset (the last is `data_end`), n x u32 end of the separator among the keys, keys. A
@@ -50,10 +54,10 @@ end_bytes (0: unbounded), u32 seq_count, u64 each sequence, descending, start, e
 
 Properties: 22 x u64 in the order of `kernel/properties.py`, 16 bytes database id, u32 index_shared,
 u32 flags (1: a range tombstone is unbounded, 2: sequences were left out, 4: a repair wrote the
-table), u32 smallest_bytes, u32 largest_bytes, u64 log_number, u32 input_count, u32 retired_count,
-keys, u64 each input, u64 each retired. min_seq and max_seq span entries and range tombstones,
-left-out ones included. Of inputs, retired and log_number see TableOrigin: a repair that has no
-MANIFEST learns from them which files were replaced by which.
+table, 8: a Bloom filter), u32 smallest_bytes, u32 largest_bytes, u64 log_number, u32 input_count,
+u32 retired_count, keys, u64 each input, u64 each retired. min_seq and max_seq span entries and
+range tombstones, left-out ones included. Of inputs, retired and log_number see TableOrigin: a
+repair that has no MANIFEST learns from them which files were replaced by which.
 
 Footer: u64 page area bytes, u32 pages, u32 groups, u64 offset of the group checksums, u32 bytes
 from there to the footer, u32 their CRC-32C, u64 file bytes, u64 file number, u16 version, u16 zero,

@@ -10,7 +10,7 @@ cdef struct Bytes:              # a growing array of bytes
 
 cdef class TableBuilder:
     cdef object file, origin
-    cdef bint finished, broken, bottom
+    cdef bint finished, broken, bottom, filtered
     cdef uint64_t file_number, created_us, gc_floor, block_bytes
     cdef bytes database_id
     cdef list ranges
@@ -47,4 +47,5 @@ cdef class TableBuilder:
                         uint64_t bytes_max, const uint8_t *limit, uint64_t limit_bytes,
                         uint64_t steps_max) except -1 nogil
     cdef int _write_hash_index(self, uint64_t bucket_count) except -1 nogil
+    cdef int _write_filter(self, uint64_t block_count) except -1 nogil
     cdef int _write_block_index(self, uint64_t index_shared) except -1 nogil

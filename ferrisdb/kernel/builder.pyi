@@ -21,6 +21,7 @@ class TableBuilder:
         block_bytes: int = 4096,
         bottom: bool = False,
         origin: TableOrigin = ...,
+        filtered: bool = False,
     ) -> None: ...
     @property
     def file_bytes(self) -> int: ...

@@ -26,6 +26,8 @@ ELIDED = 2
 """Flag: sequences at or below `gc_floor` were left out, and read as 0."""
 REPAIRED = 4
 """Flag: a repair wrote this table."""
+FILTERED = 8
+"""Flag: a Bloom filter stands in the hash index's place."""
 
 _HEADER = struct.Struct("<8sHHIIIQQ16s8s")
 _FOOTER = struct.Struct("<QIIQIIQQHHI8s")
@@ -119,8 +121,13 @@ class TableProperties:
         return bool(self.flags & UNBOUNDED)
 
     @property
+    def filtered(self) -> bool:
+        """Whether a Bloom filter stands where the hash index would."""
+        return bool(self.flags & FILTERED)
+
+    @property
     def hash_bytes_per_key(self) -> float:
-        """Return what the hash index costs, in bytes a key."""
+        """Return what the hash index, or the filter, costs, in bytes a key."""
         return self.bucket_count * 64 / self.key_count if self.key_count else 0.0
 
     @property

@@ -25,6 +25,7 @@ cdef class Table(TableFile):
     cdef uint64_t index_offset, block_count, index_key_bytes, index_shared
     cdef readonly uint64_t min_seq, max_seq, file_number
     cdef readonly bint has_tombstones
+    cdef bint filtered          # the buckets are blocks of a Bloom filter
     cdef RangeTombstones tombstones
     cdef readonly object properties
     # For several keys or tables in flight: prefetch each bucket, then each entry, then look up.
@@ -41,6 +42,12 @@ cdef class Table(TableFile):
     # The entry behind `offset`, over block ends. 0: there is none; `offset` is then the data's end.
     cdef int decode_next(self, uint64_t offset, Entry *out) except -1 nogil
     cdef int is_key(self, Entry *entry, const uint8_t *key, uint32_t key_bytes) except -1 nogil
+    # To the first entry with a key >= the given one; 0: it is the key itself, 1: it isn't.
+    cdef int find(self, const uint8_t *key, uint32_t key_bytes, uint64_t *offset) except -1 nogil
+    cdef int _find_restart(self, uint64_t block, const uint8_t *key, uint32_t key_bytes,
+                           uint64_t *offset) except -1 nogil
+    cdef int _look_up_filtered(self, const uint8_t *key, uint32_t key_bytes, uint64_t key_hash,
+                               uint64_t snapshot_seq, Hit *out) except -1 nogil
     # Index of the first block that can hold a key >= the given one; block_count: none.
     cdef int64_t find_block(self, const uint8_t *key, uint32_t key_bytes) except -1 nogil
     cdef int compare_key(self, Entry *entry, const uint8_t *key, uint32_t key_bytes,
@@ -73,6 +80,3 @@ cdef class TableSource(Source):
     cdef int _backward(self) except -1 nogil
     cdef int _mark_block(self, uint64_t block) except -1 nogil
     cdef int _mark_at(self, uint64_t offset) except -1 nogil
-    cdef int _find(self, const uint8_t *key, uint32_t key_bytes, uint64_t *offset) except -1 nogil
-    cdef int _find_restart(self, uint64_t block, const uint8_t *key, uint32_t key_bytes,
-                           uint64_t *offset) except -1 nogil

@@ -29,7 +29,7 @@ from ferrisdb.kernel.tablefile cimport TableFile, seen
 from ferrisdb.kernel.tableformat cimport (
     BLOCK_END_BYTES, BUCKET_BYTES, ENTRY_KIND_MASK, ENTRY_OLDER, ENTRY_RESERVED, ENTRY_SEQ,
     ENTRY_SHARED, ENTRY_WIDE, PAGE_SHIFT, TABLE_HEADER_BYTES,
-    bucket_match, fingerprint, key_head, overflow_bit, trailing_zeros)
+    bucket_match, filter_has, fingerprint, key_head, overflow_bit, trailing_zeros)
 from ferrisdb.kernel.tombstones cimport RangeTombstones
 
 from ferrisdb.errors import CorruptionError, UsageError
@@ -101,6 +101,7 @@ cdef class Table(TableFile):
         self.properties = p
         self.data_end, self.hash_offset, self.bucket_count = (
             p.data_end, p.hash_offset, p.bucket_count)
+        self.filtered = p.filtered
         self.index_offset, self.block_count = p.index_offset, p.block_count
         self.index_key_bytes, self.index_shared = p.index_key_bytes, p.index_shared
         self.min_seq, self.max_seq = p.min_seq, p.max_seq
@@ -226,7 +227,7 @@ cdef class Table(TableFile):
         cdef uint64_t offset, page
         cdef const uint8_t *b
         cdef uint32_t matches
-        if self.bucket_count == 0:
+        if self.bucket_count == 0 or self.filtered:
             return
         offset = self.hash_offset + BUCKET_BYTES * ((key_hash >> 32) * self.bucket_count >> 32)
         page = offset >> PAGE_SHIFT
@@ -249,6 +250,8 @@ cdef class Table(TableFile):
         cdef Entry entry
         if self.bucket_count == 0:
             return self._check_open()
+        if self.filtered:
+            return self._look_up_filtered(key, key_bytes, key_hash, snapshot_seq, out)
         for _probe in range(self.bucket_count):
             offset = self.hash_offset + BUCKET_BYTES * bucket
             seen(self, offset, BUCKET_BYTES)
@@ -268,6 +271,17 @@ cdef class Table(TableFile):
                 return 0
             bucket = bucket + 1 if bucket + 1 < self.bucket_count else 0
         return 0
+
+    cdef int _look_up_filtered(self, const uint8_t *key, uint32_t key_bytes, uint64_t key_hash,
+                               uint64_t snapshot_seq, Hit *out) except -1 nogil:
+        cdef uint64_t offset
+        cdef Entry entry
+        offset = self.hash_offset + BUCKET_BYTES * ((key_hash >> 32) * self.bucket_count >> 32)
+        seen(self, offset, BUCKET_BYTES)
+        if not filter_has(self.base + offset, key_hash) or self.find(key, key_bytes, &offset):
+            return 0
+        self.decode(offset, &entry)
+        return self._choose(&entry, snapshot_seq, out)
 
     cdef int _choose(self, Entry *entry, uint64_t snapshot_seq, Hit *out) except -1 nogil:
         """Walk from a key's newest version to the newest at or below the snapshot."""
@@ -358,6 +372,55 @@ cdef class Table(TableFile):
                 high = middle
         return low
 
+    cdef int find(self, const uint8_t *key, uint32_t key_bytes, uint64_t *offset) except -1 nogil:
+        """Find the first entry with a key >= the given one; the data's end if there is none.
+
+        Returns: how it compares with the key: 0 or 1.
+        """
+        cdef Entry entry
+        cdef int order
+        cdef uint64_t block = self.find_block(key, key_bytes)
+        offset[0] = self.data_end
+        if block == self.block_count:
+            return 1
+        self._find_restart(block, key, key_bytes, offset)
+        while self.decode_next(offset[0], &entry):
+            offset[0] = entry.offset
+            self.compare_key(&entry, key, key_bytes, &order)
+            if order >= 0:
+                return order > 0
+            offset[0] = entry.next
+        offset[0] = self.data_end
+        return 1
+
+    cdef int _find_restart(self, uint64_t block, const uint8_t *key, uint32_t key_bytes,
+                           uint64_t *offset) except -1 nogil:
+        """Find the last group of a block that begins below the key, or the block's first."""
+        cdef uint64_t begin = self.block_begin(block), end = self.block_begin(block + 1)
+        cdef uint64_t low = 0, high, middle, place
+        cdef const uint8_t *restarts
+        cdef Entry entry
+        cdef int order
+        offset[0] = begin
+        seen(self, end - 4, 4)
+        high = load_u32(self.base + end - 4)
+        if high == 0 or BLOCK_END_BYTES + 4 * high > end - begin:
+            return self.corrupt(end - 4, b"restarts within the block", high)
+        seen(self, end - 4 - 4 * high, 4 * high)
+        restarts = self.base + end - 4 - 4 * high
+        while low < high:
+            middle = (low + high) >> 1
+            place = begin + load_u32(restarts + 4 * middle)
+            if place >= end or not self.decode(place, &entry) or entry.shared:
+                return self.corrupt(end, b"a whole key at each restart", place)
+            self.compare_key(&entry, key, key_bytes, &order)
+            if order < 0:
+                offset[0] = place
+                low = middle + 1
+            else:
+                high = middle
+        return 0
+
     # The Python face
 
     def get(self, bytes key not None, uint64_t snapshot_seq):
@@ -432,7 +495,7 @@ cdef class TableSource(Source):
     cdef int seek(self, const uint8_t *key, uint32_t key_bytes) except -1 nogil:
         cdef uint64_t offset
         self.valid = False
-        self._find(key, key_bytes, &offset)
+        self.table.find(key, key_bytes, &offset)
         return self._forward(offset)
 
     cdef int step(self) except -1 nogil:
@@ -445,7 +508,7 @@ cdef class TableSource(Source):
     cdef int seek_before(self, const uint8_t *key, uint32_t key_bytes) except -1 nogil:
         cdef uint64_t offset
         self.valid = False
-        self._find(key, key_bytes, &offset)
+        self.table.find(key, key_bytes, &offset)
         self._mark_at(offset)
         return self._backward()
 
@@ -570,50 +633,4 @@ cdef class TableSource(Source):
             else:
                 high = middle
         self.mark = low
-        return 0
-
-    cdef int _find(self, const uint8_t *key, uint32_t key_bytes, uint64_t *offset) except -1 nogil:
-        """Find the first entry with a key >= the given one; the data's end if there is none."""
-        cdef Entry entry
-        cdef int order
-        cdef uint64_t block = self.table.find_block(key, key_bytes)
-        offset[0] = self.table.data_end
-        if block == self.table.block_count:
-            return 0
-        self._find_restart(block, key, key_bytes, offset)
-        while self.table.decode_next(offset[0], &entry):
-            offset[0] = entry.offset
-            self.table.compare_key(&entry, key, key_bytes, &order)
-            if order >= 0:
-                return 0
-            offset[0] = entry.next
-        offset[0] = self.table.data_end
-        return 0
-
-    cdef int _find_restart(self, uint64_t block, const uint8_t *key, uint32_t key_bytes,
-                           uint64_t *offset) except -1 nogil:
-        """Find the last group of a block that begins below the key, or the block's first."""
-        cdef uint64_t begin = self.table.block_begin(block), end = self.table.block_begin(block + 1)
-        cdef uint64_t low = 0, high, middle, place
-        cdef const uint8_t *restarts
-        cdef Entry entry
-        cdef int order
-        offset[0] = begin
-        seen(self.table, end - 4, 4)
-        high = load_u32(self.table.base + end - 4)
-        if high == 0 or BLOCK_END_BYTES + 4 * high > end - begin:
-            return self.table.corrupt(end - 4, b"restarts within the block", high)
-        seen(self.table, end - 4 - 4 * high, 4 * high)
-        restarts = self.table.base + end - 4 - 4 * high
-        while low < high:
-            middle = (low + high) >> 1
-            place = begin + load_u32(restarts + 4 * middle)
-            if place >= end or not self.table.decode(place, &entry) or entry.shared:
-                return self.table.corrupt(end, b"a whole key at each restart", place)
-            self.table.compare_key(&entry, key, key_bytes, &order)
-            if order < 0:
-                offset[0] = place
-                low = middle + 1
-            else:
-                high = middle
         return 0

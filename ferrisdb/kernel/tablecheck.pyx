@@ -8,7 +8,7 @@ from ferrisdb.kernel.cpu cimport compare, hash_bytes, load_u32, load_u64
 from ferrisdb.kernel.source cimport KIND_DELETE, KIND_PUT_EXPIRING
 from ferrisdb.kernel.table cimport Entry, Table
 from ferrisdb.kernel.tableformat cimport (
-    BUCKET_BYTES, BUCKET_SLOTS, RESTART_ENTRIES, TABLE_HEADER_BYTES, fingerprint,
+    BUCKET_BYTES, BUCKET_SLOTS, RESTART_ENTRIES, TABLE_HEADER_BYTES, filter_has, fingerprint,
     key_head, overflow_bit)
 
 from ferrisdb import limits
@@ -144,6 +144,10 @@ cdef int _check_slot_of(Table table, uint64_t place, Walk *walk) except -1 nogil
     cdef uint64_t bucket = (key_hash >> 32) * table.bucket_count >> 32, _probe
     cdef const uint8_t *b
     cdef uint32_t slot
+    if table.filtered:
+        if filter_has(table.base + table.hash_offset + BUCKET_BYTES * bucket, key_hash):
+            return 0
+        return table.corrupt(place, b"this key's bits in the filter", bucket)
     for _probe in range(table.bucket_count):
         b = table.base + table.hash_offset + BUCKET_BYTES * bucket
         for slot in range(BUCKET_SLOTS):
@@ -210,6 +214,8 @@ cdef int _check_slots(Table table) except -1 nogil:
     cdef uint64_t i, used = 0
     cdef uint32_t slot
     cdef const uint8_t *b
+    if table.filtered:
+        return 0
     for i in range(table.bucket_count):
         b = table.base + table.hash_offset + BUCKET_BYTES * i
         for slot in range(BUCKET_SLOTS):

@@ -48,6 +48,8 @@ cdef enum:
     BUCKET_BYTES = 64
     BUCKET_SLOTS = 12
     BUCKET_KEYS = 9             # aimed at, on average
+    FILTER_KEYS = 51            # of a block of the Bloom filter: 10 bits each
+    FILTER_PROBES = 6
 
 
 cdef inline uint8_t fingerprint(uint64_t key_hash) noexcept nogil:
@@ -58,6 +60,29 @@ cdef inline uint8_t fingerprint(uint64_t key_hash) noexcept nogil:
 cdef inline uint32_t overflow_bit(uint64_t key_hash) noexcept nogil:
     # Set in each full bucket that a key with this hash was turned away from.
     return <uint32_t>1 << (key_hash >> 8 & 31)
+
+
+cdef inline uint64_t filter_bits(uint64_t key_hash) noexcept nogil:
+    # Of a key's bits in its block, 9 bits of this each; mixed anew, for the hash chose the block.
+    return key_hash * <uint64_t>0x9E3779B97F4A7C15U
+
+
+cdef inline void filter_add(uint8_t *block, uint64_t key_hash) noexcept nogil:
+    cdef uint64_t bits = filter_bits(key_hash)
+    cdef int _probe
+    for _probe in range(FILTER_PROBES):
+        block[(bits & 511) >> 3] |= <uint8_t>(1 << (bits & 7))
+        bits >>= 9
+
+
+cdef inline bint filter_has(const uint8_t *block, uint64_t key_hash) noexcept nogil:
+    cdef uint64_t bits = filter_bits(key_hash)
+    cdef int _probe
+    for _probe in range(FILTER_PROBES):
+        if not block[(bits & 511) >> 3] & (1 << (bits & 7)):
+            return False
+        bits >>= 9
+    return True
 
 
 cdef inline uint64_t key_head(const uint8_t *key, uint64_t key_bytes) noexcept nogil:

@@ -119,6 +119,16 @@ def find_slot(stored: bytes, hash_offset: int, bucket_count: int, key: bytes, pl
     raise AssertionError(f"no slot for {key!r}")
 
 
+def check_filter(stored: bytes, filter_offset: int, block_count: int, key: bytes) -> None:
+    """Find each of a key's bits set in its block of the Bloom filter."""
+    word = key_hash(key)
+    at = filter_offset + 64 * ((word >> 32) * block_count >> 32)
+    bits = word * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+    for probe in range(6):
+        bit = bits >> 9 * probe & 511
+        assert stored[at + (bit >> 3)] >> (bit & 7) & 1, f"a bit of {key!r}"
+
+
 def decode(stored: bytes) -> Decoded:
     """Return everything a table says, after checking every checksum."""
     at = check_sums(stored)
@@ -126,7 +136,7 @@ def decode(stored: bytes) -> Decoded:
         "<7Q", stored, at
     )
     fragments = u64(stored, at + 8 * 12)
-    index_shared = u32(stored, at + 8 * 22 + 16)
+    index_shared, flags = u32(stored, at + 8 * 22 + 16), u32(stored, at + 8 * 22 + 20)
     out = Decoded([], decode_ranges(stored, tombstones, fragments), [], [], [], {}, {}, buckets)
     offsets, ends = index + 8 * blocks, index + 12 * blocks + 4
     for block in range(blocks):
@@ -137,7 +147,11 @@ def decode(stored: bytes) -> Decoded:
             version, older, following = decode_entry(stored, place)
             if not older:
                 out.newest_offsets[version.key] = place
-                out.slots[version.key] = find_slot(stored, hash_offset, buckets, version.key, place)
+                if flags & 8:
+                    check_filter(stored, hash_offset, buckets, version.key)
+                else:
+                    probes = find_slot(stored, hash_offset, buckets, version.key, place)
+                    out.slots[version.key] = probes
             out.versions.append(version)
             place = following
         count = u32(stored, place + 1)

@@ -55,6 +55,7 @@ def build(
     block_bytes: int = 4096,
     bottom: bool = False,
     origin: TableOrigin = NO_ORIGIN,
+    filtered: bool = False,
 ) -> tuple[bytes, TableProperties]:
     """Return a table's bytes and what the builder says of it."""
     file = ByteFile()
@@ -67,6 +68,7 @@ def build(
         block_bytes=block_bytes,
         bottom=bottom,
         origin=origin,
+        filtered=filtered,
     )
     for version in versions:
         builder.add(*version)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ferrisdb.errors import ClosedError, CorruptionError, StorageError, UsageError
 from ferrisdb.kernel.merge import Cursor
 from ferrisdb.kernel.table import Table
+from tests.support.sstable_oracle import check_filter
 from tests.support.tables import (
     DELETE,
     LATEST,
@@ -76,11 +77,11 @@ def open_table(versions: list[Version], ranges: list[Range] | None = None, **opt
 
 
 @LIGHT
-@given(histories(), st.sampled_from([1, 64, 300, 4096]), st.data())
+@given(histories(), st.sampled_from([1, 64, 300, 4096]), st.booleans(), st.data())
 def test_lookup_finds_the_newest_version_at_each_snapshot(
-    versions: list[Version], block_bytes: int, data: st.DataObject
+    versions: list[Version], block_bytes: int, filtered: bool, data: st.DataObject
 ) -> None:
-    table = open_table(versions, block_bytes=block_bytes)
+    table = open_table(versions, block_bytes=block_bytes, filtered=filtered)
     probes = sorted({v.key for v in versions}) + data.draw(st.lists(keys, max_size=5))
     for snapshot in [0, 1, len(versions) // 2, len(versions), LATEST]:
         expected = newest(versions, snapshot)
@@ -137,11 +138,13 @@ def test_a_source_of_all_versions_shows_what_was_added(
         cursor.step_back()
 
 
-def test_versions_of_one_key_over_many_blocks_are_all_found() -> None:
+@pytest.mark.parametrize("filtered", [False, True])
+def test_versions_of_one_key_over_many_blocks_are_all_found(filtered: bool) -> None:
     versions = [Version(b"hot", seq, PUT, 0, b"%d" % seq * 50) for seq in range(500, 0, -1)]
     table = open_table(
         [Version(b"a", 501, PUT, 0, b""), *versions, Version(b"z", 502, PUT, 0, b"")],
         block_bytes=128,
+        filtered=filtered,
     )
     assert table.properties.block_count > 100
     for snapshot in range(1, 501):
@@ -156,6 +159,26 @@ def test_many_keys_with_full_buckets_are_found_and_others_missed() -> None:
     for version in versions[::7]:
         assert table.get(version.key, LATEST) == as_hit(version)
         assert table.get(version.key + b"x", LATEST) is None
+
+
+def test_a_filter_costs_a_fifth_and_passes_few_keys_that_are_not_there() -> None:
+    versions = [Version(b"%06d" % i, i, PUT, 0, b"%d" % i) for i in range(20_000)]
+    table = open_table(versions, filtered=True)
+    assert table.properties.filtered
+    assert table.properties.hash_bytes_per_key < 1.3
+    for version in versions[::7]:
+        assert table.get(version.key, LATEST) == as_hit(version)
+        assert table.get(version.key + b"x", LATEST) is None
+    # The block's six bits: what the filter says is asked with no block index to help.
+    stored, properties = build(versions, filtered=True)
+    passed = 0
+    for i in range(10_000):
+        try:
+            check_filter(stored, properties.hash_offset, properties.bucket_count, b"no%d" % i)
+            passed += 1
+        except AssertionError:
+            continue
+    assert 10 < passed < 300
 
 
 def test_sequences_are_left_out_at_the_bottom_only() -> None:
@@ -215,8 +238,11 @@ def answers(table: Table) -> list[object]:
     return [*out, cursor.entry(), table.range_tombstones().ranges()]
 
 
-def test_each_flipped_byte_is_found_and_never_a_wrong_answer(tmp_path: Path) -> None:
-    stored, _ = build(SMALL, [(b"a", b"c", 60)], block_bytes=128)
+@pytest.mark.parametrize("filtered", [False, True])
+def test_each_flipped_byte_is_found_and_never_a_wrong_answer(
+    tmp_path: Path, filtered: bool
+) -> None:
+    stored, _ = build(SMALL, [(b"a", b"c", 60)], block_bytes=128, filtered=filtered)
     path = tmp_path / "7.sst"
     right = answers(write(path, stored))
     for at in range(len(stored)):

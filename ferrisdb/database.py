@@ -11,7 +11,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ferrisdb import checkpoint as checkpoints
 from ferrisdb import statistics
@@ -31,6 +31,9 @@ from ferrisdb.kernel.ring import DURABILITIES
 from ferrisdb.kernel.rows import bounds, open_rows
 from ferrisdb.shm.control_request import CompactRange, encode_control
 from ferrisdb.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from ferrisdb.engine.report import Report
 
 _MISSING: Any = object()
 
@@ -110,6 +113,18 @@ class Database(Attached, MutableMapping[bytes, bytes]):
             version = snap.version
         assert self._service is not None
         return statistics.collect(self, self._service, version)
+
+    def verify(self) -> Report:
+        """Check every checksum and every invariant of the database, while it is in use.
+
+        Returns: what was found, damage included; nothing is raised for that.
+        Raises:  UnavailableError, StorageError, FormatTooNewError: it could not be checked.
+        Cost:    reads every file once, and holds a snapshot meanwhile.
+        """
+        # Imported here: who only reads and writes doesn't pay for the engine.
+        from ferrisdb.verification import verify_attached
+
+        return verify_attached(self)
 
     # Writing
 

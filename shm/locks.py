@@ -86,6 +86,25 @@ class DirectoryLock:
                 f"another coordinator ({describe_holder(self.path)}) holds {self.path}"
             )
 
+    def try_share(self) -> bool:
+        """Keep coordinators out, beside others who do the same; return whether that is so now.
+
+        Changes nothing, and takes no more than the right to read. Without a LOCK, as in a copy
+        that no service ever ran for, there is nothing to hold, and True.
+        Raises: AccessError, OSError.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        except PermissionError as reason:
+            raise AccessError(reason.errno, f"no permission for {self.path}") from reason
+        if not try_lock(fd, 0, 0, shared=True):
+            os.close(fd)
+            return False
+        self._fd = fd
+        return True
+
     @property
     def is_acquired(self) -> bool:
         """Whether this object holds the lock."""
@@ -142,14 +161,15 @@ def describe_holder(path: str) -> str:
     return line if line.startswith("pid ") and line.isprintable() else "pid unknown"
 
 
-def try_lock(fd: int, start: int, count: int) -> bool:
-    """Take an exclusive lock for this description on a byte range; count 0 means to the end.
+def try_lock(fd: int, start: int, count: int, *, shared: bool = False) -> bool:
+    """Take a lock for this description on a byte range; count 0 means to the end.
 
-    Returns: False if anyone else holds a lock there: another description, even of this
-             process, or any process's POSIX lock.
+    Returns: False if anyone else holds a lock there that excludes it: another description, even
+             of this process, or any process's POSIX lock.
     """
+    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, start, count, 0))
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, 0, start, count, 0))
     except OSError as reason:
         if reason.errno in (errno.EACCES, errno.EAGAIN):
             return False

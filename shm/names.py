@@ -81,7 +81,9 @@ class SegmentNames:
         directory = os.fspath(directory)
         try:
             with open(os.path.join(directory, FILE_NAME), "rb", buffering=0) as file:
-                content = file.read(FILE_BYTES_MAX)
+                # No more than there is: the whole room would be reserved for a hundred bytes.
+                nbytes = os.fstat(file.fileno()).st_size
+                content = file.read(min(nbytes, FILE_BYTES_MAX))
             status = os.stat(directory)
         except OSError:
             return None

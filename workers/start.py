@@ -52,6 +52,8 @@ class Pages:
     page: ControlPage
     bell: Segment
     publisher: Publisher
+    #: Made by this start: nobody has ever read through them.
+    is_fresh: bool
 
 
 @dataclass(slots=True)
@@ -82,7 +84,13 @@ def start(host: Host, *, loop_writes: bool) -> Parts:
     for name in state.moved_aside:
         _log.warning("moved aside to %s/lost: %s", directory, name)
     pages = _open_pages(host, state.database_id)
-    return _publish(host, state, pages, _recover(host, state, pages), loop_writes=loop_writes)
+    try:
+        return _publish(host, state, pages, _recover(host, state, pages), loop_writes=loop_writes)
+    except Error:
+        if pages.is_fresh:
+            # Nobody reads through them, and a start that is refused may be the last for long.
+            pages.names.sweep()
+        raise
 
 
 def _open_pages(host: Host, database_id: bytes) -> Pages:
@@ -122,7 +130,7 @@ def _open_pages(host: Host, database_id: bytes) -> Pages:
     publisher = Publisher(host.directory, host.fs, names, page)
     keep = {control_name, bell_name}
     publisher.inherit([] if fresh else [n for n in names.recorded if n not in keep])
-    return Pages(names, page, bell, publisher)
+    return Pages(names, page, bell, publisher, fresh)
 
 
 def _recover(host: Host, state: DatabaseState, pages: Pages) -> RecoveredLogs[MappedMemtable]:

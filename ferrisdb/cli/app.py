@@ -31,6 +31,7 @@ COMMANDS = {
     "stats": "ferrisdb.cli.stats:stats",
     "compact": "ferrisdb.cli.maintain:compact",
     "checkpoint": "ferrisdb.cli.maintain:checkpoint",
+    "verify": "ferrisdb.cli.verify:verify",
 }
 """Where each command is: module and attribute, in the order that help shows."""
 

@@ -96,7 +96,7 @@ def recycle_wal(
     fs.rename(directory.file(FileKind.WAL, old_number), temporary)
     file = fs.open_rw(temporary)
     try:
-        file.pwrite(_new_header(number, owner, base_seq, clock, rng), 0)
+        file.pwrite(_new_header(number, owner, base_seq, clock, rng, recycled=True), 0)
         file.datasync()
         fs.rename(temporary, directory.file(FileKind.WAL, number))
     except BaseException:
@@ -146,7 +146,15 @@ def activate(
     )
 
 
-def _new_header(number: int, owner: WalOwner, base_seq: int, clock: Clock, rng: Rng) -> bytes:
+def _new_header(
+    number: int,
+    owner: WalOwner,
+    base_seq: int,
+    clock: Clock,
+    rng: Rng,
+    *,
+    recycled: bool = False,
+) -> bytes:
     return wal.encode_file_header(
         file_number=number,
         database_id=owner.database_id,
@@ -154,4 +162,5 @@ def _new_header(number: int, owner: WalOwner, base_seq: int, clock: Clock, rng: 
         salt=rng.u64(),
         base_seq=base_seq,
         generation=owner.generation,
+        recycled=recycled,
     )

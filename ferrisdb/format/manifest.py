@@ -82,8 +82,8 @@ def encode_manifest_record(payload: bytes, offset: int) -> bytes:
     return struct.pack("<I", crc32c(body, seed)) + body
 
 
-def _payload_at(buffer: bytes, offset: int) -> bytes | None:
-    # The payload of a whole record at offset with a right checksum, else None.
+def payload_at(buffer: bytes, offset: int) -> bytes | None:
+    """Return the payload of a whole record at `offset` with a right checksum, else None."""
     if len(buffer) - offset < _RECORD.size:
         return None
     crc, size = _RECORD.unpack_from(buffer, offset)
@@ -102,7 +102,7 @@ def manifest_records(buffer: bytes, path: str) -> Iterator[ManifestRecord]:
     Raises: CorruptionError, FormatTooNewError for an edit that can't be decoded.
     """
     offset = HEADER_BYTES
-    while (payload := _payload_at(buffer, offset)) is not None:
+    while (payload := payload_at(buffer, offset)) is not None:
         total = _RECORD.size + len(payload) + -len(payload) % 8
         yield ManifestRecord(offset, total, decode_edit(payload, path, offset + _RECORD.size))
         offset += total
@@ -162,7 +162,7 @@ def decode_manifest(buffer: bytes, path: str, number: int, database_id: bytes) -
     if end < len(buffer):
         anomaly = f"{len(buffer) - end} bytes of a torn edit at byte {end} of {path}"
         for offset in range(end + 8, len(buffer), 8):
-            if _payload_at(buffer, offset) is not None:
+            if payload_at(buffer, offset) is not None:
                 raise CorruptionError(path, end, "a whole edit", "a damaged one", _ADVICE)
     edits = tuple(record.edit for record in found)
     return ManifestState(number, path, database_id, header.created_us, edits, end, anomaly)

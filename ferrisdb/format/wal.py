@@ -11,7 +11,7 @@ Extension, at 64:
 | offset | width | field |
 |---|---|---|
 | 64  | 4  | CRC-32C of bytes 68-127 |
-| 68  | 4  | 0 |
+| 68  | 4  | 1: a recycled file; 0: a new one, with zeros behind its last record |
 | 72  | 8  | salt: random, a new one for each life of the file; seeds every record's checksum |
 | 80  | 8  | base_seq: no record of this file has a lower sequence number |
 | 88  | 8  | generation of the coordinator that prepared the file |
@@ -101,6 +101,7 @@ class WalFile:
     base_seq: int
     generation: int
     synced_end: int
+    recycled: bool = False
 
     @property
     def number(self) -> int:
@@ -153,6 +154,7 @@ def encode_file_header(
     base_seq: int,
     generation: int,
     synced_end: int = FIRST_RECORD_OFFSET,
+    recycled: bool = False,
 ) -> bytes:
     """Return the 128 bytes that a WAL file begins with."""
     header = encode_header(
@@ -162,7 +164,7 @@ def encode_file_header(
         file_number=file_number,
         database_id=database_id,
     )
-    bare = _EXTENSION.pack(0, 0, salt, base_seq, generation, synced_end)
+    bare = _EXTENSION.pack(0, recycled, salt, base_seq, generation, synced_end)
     return header + struct.pack("<I", crc32c(bare[4:])) + bare[4:]
 
 
@@ -185,17 +187,19 @@ def decode_file_header(
         raise CorruptionError(
             path, 20, f"a first record at {FIRST_RECORD_OFFSET}", header.first_offset
         )
-    crc, zero, salt, base_seq, generation, synced_end = _EXTENSION.unpack(extension)
+    crc, recycled, salt, base_seq, generation, synced_end = _EXTENSION.unpack(extension)
     want = crc32c(extension[4:])
     if crc != want:
         raise CorruptionError(path, 64, f"extension checksum {want:#010x}", f"{crc:#010x}")
-    if zero or any(extension[40:]):
-        raise CorruptionError(path, 68, "reserved bytes of zero", "others")
+    if recycled > 1:
+        raise CorruptionError(path, 68, "0 or 1", recycled)
+    if any(extension[40:]):
+        raise CorruptionError(path, 104, "reserved bytes of zero", "others")
     if not 1 <= base_seq <= limits.SEQNO_MAX:
         raise CorruptionError(path, 80, "a sequence number", base_seq)
     if synced_end < FIRST_RECORD_OFFSET or synced_end % 8:
         raise CorruptionError(path, 96, "the end of a record", synced_end)
-    return WalFile(header, salt, base_seq, generation, synced_end)
+    return WalFile(header, salt, base_seq, generation, synced_end, bool(recycled))
 
 
 def encode_operations(operations: tuple[Operation, ...]) -> bytes:

@@ -14,8 +14,7 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
-from ferrisdb.kernel.cpu cimport (
-    compare, crc32c, hash_bytes, load_u32, prefetch, put_u32, put_u64)
+from ferrisdb.kernel.cpu cimport compare, crc32c, hash_bytes, load_u32, put_u32, put_u64
 from ferrisdb.kernel.source cimport (
     Hit, KIND_DELETE, KIND_PUT, KIND_PUT_EXPIRING, Source)
 from ferrisdb.kernel.tableformat cimport (
@@ -32,7 +31,6 @@ from ferrisdb.kernel import properties as layout
 
 cdef enum:
     FLUSH_BYTES = 1 << 20
-    INDEX_AHEAD = 12
 
     # Why the last build_from came back.
     STOP_END = 0
@@ -547,16 +545,13 @@ cdef class TableBuilder:
 
     cdef int _write_hash_index(self, uint64_t bucket_count) except -1 nogil:
         """Place each key in its bucket, or in the next ones that have room."""
-        cdef uint64_t i, h, bucket, ahead, at = self.out.used, size = bucket_count * BUCKET_BYTES
+        cdef uint64_t i, h, bucket, at = self.out.used, size = bucket_count * BUCKET_BYTES
         cdef const uint64_t *hashes = <const uint64_t *>self.hashes.at
         cdef const uint32_t *places = <const uint32_t *>self.places.at
         cdef uint8_t *b
         cdef uint32_t slot, bit
         memset(reserve(&self.out, size), 0, size)
         for i in range(self.key_count):
-            # Buckets come in no order: each is a miss, so several at once.
-            ahead = (hashes[min(i + INDEX_AHEAD, self.key_count - 1)] >> 32) * bucket_count >> 32
-            prefetch(self.out.at + at + ahead * BUCKET_BYTES)
             h = hashes[i]
             bucket = (h >> 32) * bucket_count >> 32
             bit = overflow_bit(h)

@@ -122,45 +122,8 @@ static uint32_t fdb_crc32c_soft(uint32_t crc, const uint8_t *p, size_t n) {
     return crc;
 }
 #if defined(__x86_64__)
-/* The instruction takes 3 cycles and one can begin each cycle: three lanes at once, joined by what
- * FDB_CRC_LANE zero bytes do to a state, which is linear and so a table for each byte of it. A page
- * of 4,096 bytes is three lanes and 16 bytes. Source: Mark Adler's crc32c.c, with one lane length. */
-#define FDB_CRC_LANE 1360
-static uint32_t fdb_crc_skip[4][256];
-static void fdb_crc_skip_fill(void) {
-    uint32_t bits[32];
-    if (!fdb_crc_table[1]) fdb_crc_table_fill();
-    for (int k = 0; k < 32; k++) {
-        uint32_t c = 1u << k;
-        for (int i = 0; i < FDB_CRC_LANE; i++) c = fdb_crc_table[c & 0xff] ^ (c >> 8);
-        bits[k] = c;
-    }
-    /* [0][1] last: it tells that the tables are complete. Threads that meet here write the same. */
-    for (int n = 255; n >= 0; n--)
-        for (int b = 3; b >= 0; b--) {
-            uint32_t c = 0;
-            for (int k = 0; k < 8; k++) if (n >> k & 1) c ^= bits[8 * b + k];
-            if (n != 1 || b) fdb_crc_skip[b][n] = c;
-        }
-    __atomic_store_n(&fdb_crc_skip[0][1], bits[0], __ATOMIC_RELEASE);
-}
-FDB_INLINE uint32_t fdb_crc_after(uint32_t c) {
-    return fdb_crc_skip[0][c & 0xff] ^ fdb_crc_skip[1][c >> 8 & 0xff]
-        ^ fdb_crc_skip[2][c >> 16 & 0xff] ^ fdb_crc_skip[3][c >> 24];
-}
 __attribute__((target("sse4.2"))) static uint32_t fdb_crc32c_hard(uint32_t crc, const uint8_t *p, size_t n) {
     uint64_t c = crc;
-    if (n >= 3 * FDB_CRC_LANE && !__atomic_load_n(&fdb_crc_skip[0][1], __ATOMIC_ACQUIRE))
-        fdb_crc_skip_fill();
-    for (; n >= 3 * FDB_CRC_LANE; p += 3 * FDB_CRC_LANE, n -= 3 * FDB_CRC_LANE) {
-        uint64_t c1 = 0, c2 = 0;
-        for (size_t i = 0; i < FDB_CRC_LANE; i += 8) {
-            c = _mm_crc32_u64(c, fdb_load_u64(p + i));
-            c1 = _mm_crc32_u64(c1, fdb_load_u64(p + FDB_CRC_LANE + i));
-            c2 = _mm_crc32_u64(c2, fdb_load_u64(p + 2 * FDB_CRC_LANE + i));
-        }
-        c = fdb_crc_after(fdb_crc_after((uint32_t)c) ^ (uint32_t)c1) ^ (uint32_t)c2;
-    }
     for (; n >= 8; p += 8, n -= 8) c = _mm_crc32_u64(c, fdb_load_u64(p));
     for (; n; p++, n--) c = _mm_crc32_u8((uint32_t)c, *p);
     return (uint32_t)c;

@@ -56,6 +56,21 @@ def check_table(Table table not None):
         free(walk.key)
 
 
+def page_faults(Table table not None):
+    """Return a CorruptionError for each page, or page of checksums, that can't be right."""
+    cdef uint64_t page
+    found = {}
+    memset(table.page_seen, 0, 8 * (table.page_count // 64 + 1))
+    memset(table.group_seen, 0, 8 * (table.group_count // 64 + 1))
+    for page in range(table.page_count):
+        try:
+            table.check_pages(page, page)
+        except CorruptionError as error:
+            # A page of checksums fails once for each page that it stands for.
+            found.setdefault(error.offset, error)
+    return list(found.values())
+
+
 def _check_ends(Table table):
     """Compare header, properties and footer in the file with what was read at opening."""
     end = table.map_bytes
@@ -240,6 +255,14 @@ cdef int _check_properties(Table table, Walk *walk) except -1:
     offset = table.page_area + 4 * table.page_count
     if found != stated or not seqs_right:
         raise CorruptionError(table.path, offset, f"properties {stated}", found)
+    cdef Entry first
+    cdef int order = 0
+    cdef bytes smallest = p.smallest_key
+    if p.entry_count:
+        table.decode(TABLE_HEADER_BYTES, &first)
+        table.compare_key(&first, smallest, <uint32_t>len(smallest), &order)
+    if order < 0:
+        raise CorruptionError(table.path, offset, f"keys from {smallest!r} on", "a lower one")
     if p.entry_count and not p.unbounded and p.largest_key < last:
         raise CorruptionError(table.path, offset, f"keys up to {p.largest_key!r}", last)
     fragments = table.tombstones.fragments()

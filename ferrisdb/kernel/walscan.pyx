@@ -291,6 +291,28 @@ def scan(const uint8_t[::1] buffer not None, uint64_t salt, *, str path, uint64_
     return result
 
 
+def find_record(const uint8_t[::1] buffer not None, uint64_t salt, uint64_t start):
+    """Return the offset of the first whole record at or behind `start`; the buffer's length: none.
+
+    Shape: start, a multiple of 8.
+    Cost:  gives up, as if there were none, once checksums have cost eight times the buffer.
+    """
+    cdef uint64_t n = <uint64_t>buffer.shape[0], offset = start, spent = 0
+    cdef const uint8_t *r
+    cdef WalRecord record
+    if start % 8:
+        raise ValueError("a record's offset is a multiple of 8")
+    with nogil:
+        while offset + WAL_RECORD_HEADER_BYTES <= n and spent <= 8 * n:
+            r = &buffer[0] + offset
+            if plausible(r, offset, n - offset, 0):
+                spent += wal_record_bytes(load_u32(r + 4), load_u32(r + 20) >> 16)
+                if wal_parse(&buffer[0], n, offset, salt, &record):
+                    n = offset
+            offset += 8
+    return n
+
+
 def reseal(const uint8_t[::1] buffer not None, uint64_t start, uint64_t end, uint64_t offset,
            uint64_t salt, uint64_t synced_to):
     """Re-encode valid records for another file.

@@ -45,7 +45,9 @@ class _UnsyncedFile(RealFile):
         """Do nothing: no power is cut here any more."""
 
 
-class _UnsyncedFileSystem(RealFileSystem):
+class UnsyncedFileSystem(RealFileSystem):
+    """The real one, but nothing is synced: no power is cut behind it."""
+
     def open_rw(self, path: str) -> RealFile:
         return _UnsyncedFile(path, _READ_WRITE)
 
@@ -59,7 +61,7 @@ class _UnsyncedFileSystem(RealFileSystem):
 @contextmanager
 def recovered(path: str) -> Iterator[Coordinator]:
     """Start a coordinator, and leave nothing of it in shared memory."""
-    fs: FileSystem = _UnsyncedFileSystem()
+    fs: FileSystem = UnsyncedFileSystem()
     clock, rng = ManualClock(), SeededRng(1)
 
     def compactor(

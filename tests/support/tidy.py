@@ -52,6 +52,7 @@ ALLOWED = {
     "ferrisdb/database.py": ({"time.*", "random.*"}, "waits; nothing durable"),
     "ferrisdb/scan.py": ({"time.*"}, "waits for the order, at most its time-out"),
     "ferrisdb/service.py": ({"time.*", "os.open", "open"}, "waits for a service, reads its log"),
+    "ferrisdb/verification.py": ({"time.*"}, "waits between two looks"),
     "ferrisdb/statistics.py": ({"time.*"}, "shows how old a pin is"),
     "ferrisdb/workers/children.py": ({"threading.Thread"}, "listens to a child"),
     "ferrisdb/workers/log_sync.py": ({"threading.Thread"}, "syncs behind the commits"),

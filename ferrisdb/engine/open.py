@@ -121,7 +121,7 @@ def open_state(fs: FileSystem, path: str) -> DatabaseState:
     if not fs.exists(path) or not is_database(fs, path):
         raise NotADatabaseError(f"there is no FerrisDB database in {path}")
     manifest = read_manifest(fs, directory)
-    state = _replay_edits(directory, manifest)
+    state = replay_edits(directory, manifest)
     _check_tables(fs, state)
     names = {name: found for name in fs.list_dir(path) if (found := parse_name(name)) is not None}
     lost = directory.fixed(FileKind.LOST)
@@ -155,7 +155,11 @@ def open_state(fs: FileSystem, path: str) -> DatabaseState:
     )
 
 
-def _replay_edits(directory: DIR, manifest: ManifestState) -> DatabaseState:
+def replay_edits(directory: DIR, manifest: ManifestState) -> DatabaseState:
+    """Return what the edits of a MANIFEST lead to; the directory is not looked at.
+
+    Raises: CorruptionError where they contradict each other.
+    """
     version = Version()
     next_file_number = last_seq = log_number = generation = 0
     outcomes: tuple[Outcome, ...] = ()

@@ -12,6 +12,7 @@
 | `service.log` | SERVICE_LOG | messages of a coordinator that was started in the background |
 | `ferrisdb.toml` | SETTINGS | how the service runs; its user writes it |
 | `lost` | LOST | directory: files moved aside because the manifest had an anomaly |
+| `quarantine` | QUARANTINE | directory: what a repair has replaced, and what it could not read |
 | `….tmp` | TEMPORARY | being written; removed at start |
 
 Numbers have six digits or more, no superfluous zeros, and come from one space shared by all
@@ -45,6 +46,7 @@ class FileKind(IntEnum):
     LOST = 9
     TEMPORARY = 10
     SETTINGS = 11
+    QUARANTINE = 12
 
 
 _FIXED: Final = {
@@ -54,6 +56,7 @@ _FIXED: Final = {
     "segments": FileKind.SEGMENTS,
     "service.log": FileKind.SERVICE_LOG,
     "lost": FileKind.LOST,
+    "quarantine": FileKind.QUARANTINE,
     "ferrisdb.toml": FileKind.SETTINGS,
 }
 _FIXED_NAME: Final = {kind: name for name, kind in _FIXED.items()}

@@ -108,6 +108,27 @@ def manifest_records(buffer: bytes, path: str) -> Iterator[ManifestRecord]:
         offset += total
 
 
+def records_past_damage(buffer: bytes, path: str) -> Iterator[ManifestRecord | CorruptionError]:
+    """Yield every valid record, wherever it stands, and an error for each that can't be decoded.
+
+    For tools: after damage the edits no longer add up.
+    """
+    offset = HEADER_BYTES
+    while offset < len(buffer):
+        payload = _payload_at(buffer, offset)
+        if payload is None:
+            offset += 8
+            continue
+        total = _RECORD.size + len(payload) + -len(payload) % 8
+        try:
+            edit = decode_edit(payload, path, offset + _RECORD.size)
+        except CorruptionError as error:
+            yield error
+        else:
+            yield ManifestRecord(offset, total, edit)
+        offset += total
+
+
 def encode_current(number: int, database_id: bytes, created_us: int) -> bytes:
     """Return CURRENT's content: the MANIFEST of this number is live."""
     return encode_header(

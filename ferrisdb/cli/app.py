@@ -32,6 +32,7 @@ COMMANDS = {
     "compact": "ferrisdb.cli.maintain:compact",
     "checkpoint": "ferrisdb.cli.maintain:checkpoint",
     "verify": "ferrisdb.cli.verify:verify",
+    "dump": "ferrisdb.cli.dump:dump",
     "repair": "ferrisdb.cli.repair:repair",
 }
 """Where each command is: module and attribute, in the order that help shows."""

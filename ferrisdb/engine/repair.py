@@ -310,6 +310,7 @@ class _Repair:
         metas: list[TableMeta] = []
         #: Of each table its file's number when it was written: ties are decided by it.
         age: dict[int, int] = {}
+        salvaged: dict[int, TableMeta] = {}
         for finding in choice.tables:
             if finding.error is None and finding.meta is not None:
                 metas.append(finding.meta)
@@ -318,6 +319,7 @@ class _Repair:
                 continue
             meta = self._salvage(finding, None)
             if meta is not None:
+                salvaged[meta.number] = meta
                 if finding.meta is not None:
                     # Sequences that the table left out are known by its properties alone.
                     bounds = finding.meta
@@ -334,7 +336,9 @@ class _Repair:
                 self._outcomes = edit.outcomes
         self._last_seq = max([self._last_seq, *(meta.max_seq for meta in metas)])
         for unit in place(metas):
-            self._tables += self._settle(unit, age)
+            for table in self._settle(unit, age):
+                true = salvaged.get(table.number, table)
+                self._tables.append(replace(true, level=table.level))
         self._replay_logs(choice.wal_numbers, "")
 
     def _settle(self, unit: Unit, age: dict[int, int]) -> list[TableMeta]:

@@ -170,10 +170,13 @@ class TableScan:
         """Tell whether a page's bytes have the checksum that stands for it."""
         known = self._pages.get(page)
         if known is None:
-            begin = page * PAGE_BYTES
-            content = self._file.pread(min(PAGE_BYTES, self.page_area - begin), begin)
-            known = self._pages[page] = crc32c(content) == self.page_checksum(page)
+            known = self._pages[page] = self.page_crc(page) == self.page_checksum(page)
         return known
+
+    def page_crc(self, page: int) -> int:
+        """Return the checksum that a page's bytes have."""
+        begin = page * PAGE_BYTES
+        return crc32c(self._file.pread(min(PAGE_BYTES, self.page_area - begin), begin))
 
     def page_checksum(self, page: int) -> int:
         """Return the checksum that stands for a page."""

@@ -295,6 +295,14 @@ def records(buffer: bytes | bytearray, found: WalScan) -> Iterator[Record]:
         yield _decode_record(buffer, offset)
 
 
+def record_in(buffer: bytes | bytearray, offset: int) -> Record:
+    """Return the record at an offset where the checksum was found right; for tools.
+
+    Raises: ValueError, struct.error for operations that can't be.
+    """
+    return _decode_record(buffer, offset)
+
+
 def read_opening(buffer: bytes | bytearray, found: WalScan, path: str) -> Opening | None:
     """Return the opening record; None where the file has no record.
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import ferrisdb
-from ferrisdb.engine.open import open_state
+from ferrisdb.engine.open import open_state, replay_edits
 from ferrisdb.engine.recover import recover_logs
 from ferrisdb.engine.repair import RepairReport, repair_directory
 from ferrisdb.engine.survey import open_table
 from ferrisdb.format.filenames import DIR, FileKind
+from ferrisdb.format.manifest import read_manifest
 from ferrisdb.kernel.memtable import MemtableWriter
 from ferrisdb.kernel.merge import Scan
 from ferrisdb.kernel.source import Source
@@ -34,13 +35,21 @@ NOW_US = 1_700_000_000_000_000
 Rows = dict[bytes, bytes]
 
 
-@dataclass(slots=True)
 class Sample:
-    """A stopped database, what it holds, and everything each key ever held."""
+    """A stopped database, what it holds, and everything each key ever held.
 
-    path: Path
-    rows: Rows
-    ever: dict[bytes, set[bytes]]
+    `kept_tables`: every table that was seen while it was built, if that was asked for.
+    """
+
+    # No dataclass: Hypothesis would print all of it.
+    def __init__(
+        self,
+        path: Path,
+        rows: Rows,
+        ever: dict[bytes, set[bytes]],
+        kept_tables: dict[str, bytes],
+    ) -> None:
+        self.path, self.rows, self.ever, self.kept_tables = path, rows, ever, kept_tables
 
     def copy(self, path: Path) -> Path:
         """Copy the files into a new directory."""
@@ -48,11 +57,12 @@ class Sample:
         return path
 
 
-def make_sample(path: Path, *, batches: int = 330, seed: int = 5) -> Sample:
+def make_sample(path: Path, *, batches: int = 330, seed: int = 5, keep: bool = False) -> Sample:
     """Write, overwrite and delete until there are several levels, and stop the service."""
     rng = random.Random(seed)
     rows: Rows = {}
     ever: dict[bytes, set[bytes]] = {}
+    kept: dict[str, bytes] = {}
     configure(path, **TINY)
     with opened(path) as db:
         for number in range(batches):
@@ -72,10 +82,25 @@ def make_sample(path: Path, *, batches: int = 330, seed: int = 5) -> Sample:
                 last = b"key%05d" % (int(first[3:]) + 40)
                 db.delete_range(first, last)
                 rows = {k: v for k, v in rows.items() if not first <= k < last}
+            if keep and number % 5 == 0:
+                if number % 10 == 0:
+                    db.compact()
+                for file in path.glob("*.sst"):
+                    # It may go at any moment.
+                    with suppress(FileNotFoundError):
+                        kept[file.name] = file.read_bytes()
             if number == batches // 3:
                 db.compact()
         db.flush()
-    return Sample(path, rows, ever)
+    return Sample(path, rows, ever, kept)
+
+
+def largest_live_table(path: Path) -> Path:
+    """Return the largest table that the MANIFEST names: the removal of others may be under way."""
+    directory = DIR(str(path))
+    state = replay_edits(directory, read_manifest(RealFileSystem(), directory))
+    largest = max(state.version.tables(), key=lambda table: (table.file_bytes, table.number))
+    return path / f"{largest.number:06d}.sst"
 
 
 def repair(path: Path, *, dry: bool = False, fs: FileSystem | None = None) -> RepairReport:
@@ -100,7 +125,8 @@ class Opened:
     def get(self, key: bytes) -> bytes | None:
         """Look a key up as a reader does: the first answer stands."""
         covered = 0
-        for source in (*self.memtables, *self.tables):
+        sources: list[MemtableWriter | Table] = [*self.memtables, *self.tables]
+        for source in sources:
             ranges = source.range_tombstones()
             found = source.get(b"\0" + key, LATEST)
             pairs = ranges if isinstance(ranges, list) else ranges.ranges()

@@ -11,7 +11,7 @@ from ferrisdb.cli import arguments
 from ferrisdb.errors import AlreadyRunningError
 
 if TYPE_CHECKING:
-    from ferrisdb.engine.repair import RepairReport
+    from ferrisdb.engine.repair_report import RepairReport
 
 
 @click.command()

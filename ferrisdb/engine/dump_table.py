@@ -162,6 +162,9 @@ def _entry(entry: BlockEntry, options: DumpOptions) -> Line:
 
 
 def _hash_index(scan: TableScan, p: TableProperties) -> Iterator[Line]:
+    if p.filtered:
+        yield from _filter(scan, p)
+        return
     used = overflowed = full = bad = 0
     for first in range(0, p.bucket_count, _BUCKETS_AT_ONCE):
         begin = p.hash_offset + _BUCKET_BYTES * first
@@ -183,6 +186,21 @@ def _hash_index(scan: TableScan, p: TableProperties) -> Iterator[Line]:
         f"hash index of {p.bucket_count} buckets: {used} slots used ({share:.0f} %), {full} "
         f"buckets full, {overflowed} with keys turned away"
     )
+    yield Line(p.hash_offset, f"{text}, parts of it DAMAGED" if bad else text, fields)
+
+
+def _filter(scan: TableScan, p: TableProperties) -> Iterator[Line]:
+    set_bits = bad = 0
+    for first in range(0, p.bucket_count, _BUCKETS_AT_ONCE):
+        begin = p.hash_offset + _BUCKET_BYTES * first
+        end = min(begin + _BUCKET_BYTES * _BUCKETS_AT_ONCE, p.index_offset)
+        if scan.is_whole(begin, end):
+            set_bits += int.from_bytes(scan.read(begin, end), "little").bit_count()
+        else:
+            bad += 1
+    fields: Fields = {"filter_blocks": p.bucket_count, "set_bits": set_bits}
+    share = 100 * set_bits / max(8 * _BUCKET_BYTES * p.bucket_count, 1)
+    text = f"Bloom filter of {p.bucket_count} blocks: {set_bits} bits set ({share:.0f} %)"
     yield Line(p.hash_offset, f"{text}, parts of it DAMAGED" if bad else text, fields)
 
 

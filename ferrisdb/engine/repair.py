@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from ferrisdb import limits
@@ -28,6 +28,7 @@ from ferrisdb.engine.pick import Compaction
 from ferrisdb.engine.recover import check_logs
 from ferrisdb.engine.repair_choice import Unit, choose, place
 from ferrisdb.engine.repair_logs import LogReplay
+from ferrisdb.engine.repair_report import FileReport, RepairReport
 from ferrisdb.engine.salvage import Salvage, WriteSettings, salvage_table
 from ferrisdb.engine.survey import (
     ManifestFinding,
@@ -49,33 +50,6 @@ from ferrisdb.seams import Clock, FileSystem, Rng
 
 _NEW_WAL_BYTES: Final = 4096
 _QUARANTINE_COPY_BYTES: Final = 1 << 20
-
-
-@dataclass(slots=True)
-class FileReport:
-    """What becomes of one file: `fate` in a word or two, and the particulars."""
-
-    name: str
-    fate: str
-    particulars: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class RepairReport:
-    """What a repair found, did, or with `is_dry_run` would do."""
-
-    directory: str
-    is_dry_run: bool
-    is_needed: bool = False
-    #: What the version was taken from.
-    basis: str = ""
-    files: list[FileReport] = field(default_factory=list)
-    #: What is gone, in words; empty if nothing is known to be.
-    lost: list[str] = field(default_factory=list)
-    quarantined: list[str] = field(default_factory=list)
-    table_count: int = 0
-    entry_count: int = 0
-    last_seq: int = 0
 
 
 def repair_directory(

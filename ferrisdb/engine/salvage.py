@@ -60,7 +60,7 @@ class Salvage:
 class Nothing:
     """A file that forgets what is appended."""
 
-    def append(self, chunk: bytes) -> None:
+    def append(self, chunk: bytes | memoryview, /) -> None:
         """Take a chunk."""
         del chunk
 

@@ -7,7 +7,6 @@ Owner: under LOCK.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from ferrisdb.engine.flush import table_meta
@@ -98,7 +97,6 @@ def survey_directory(fs: FileSystem, path: str) -> Survey:
     """
     directory = DIR(path)
     found = Survey(directory)
-    ids: Counter[bytes] = Counter()
     for name in fs.list_dir(path):
         parsed = parse_name(name)
         if parsed is None:
@@ -122,20 +120,27 @@ def survey_directory(fs: FileSystem, path: str) -> Survey:
         if isinstance(error, FormatTooNewError):
             raise
         found.current_error = error
-    ids.update(w.header.header.database_id for w in found.wals.values() if w.header)
-    ids.update(t.properties.database_id for t in found.tables.values() if t.properties)
-    ids.update(m.database_id for m in found.manifests.values() if m.database_id)
-    if found.database_id is None and ids:
-        found.database_id = ids.most_common(1)[0][0]
+    if found.database_id is None:
+        found.database_id = _database_id(found)
     _set_foreign_apart(found)
     return found
 
 
+def _database_id(found: Survey) -> bytes | None:
+    """Return the id that the newest MANIFEST or else the newest WAL file has.
+
+    A table says nothing: a checkpoint's tables keep the id of the database it was made of.
+    """
+    for number in sorted(found.manifests, reverse=True):
+        database_id = found.manifests[number].database_id
+        if database_id is not None:
+            return database_id
+    logs = [one.header for one in found.wals.values() if one.header is not None]
+    newest = max(logs, key=lambda one: (one.generation, one.number), default=None)
+    return None if newest is None else newest.header.database_id
+
+
 def _set_foreign_apart(found: Survey) -> None:
-    for table in found.tables.values():
-        if table.properties and table.properties.database_id != found.database_id:
-            table.error = _foreign(table.path, table.properties.database_id)
-            table.properties = table.meta = None
     for one in found.wals.values():
         if one.header and one.header.header.database_id != found.database_id:
             one.error, one.header = _foreign(one.path, one.header.header.database_id), None

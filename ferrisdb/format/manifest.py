@@ -115,7 +115,7 @@ def records_past_damage(buffer: bytes, path: str) -> Iterator[ManifestRecord | C
     """
     offset = HEADER_BYTES
     while offset < len(buffer):
-        payload = _payload_at(buffer, offset)
+        payload = payload_at(buffer, offset)
         if payload is None:
             offset += 8
             continue

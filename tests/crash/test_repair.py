@@ -98,11 +98,12 @@ def test_what_can_be_made_up_for_is_not_lost(sample: Sample, tmp_path: Path, nam
     would = repair(path, dry=True)
     report = repair(path)
     assert report.is_needed
-    if "header" in name:
-        # Entries share the page with the header.
-        assert report.lost == would.lost != []
+    assert report.lost == would.lost
+    if "header" in name or ("index" in name and report.lost):
+        # Entries share the page with the header, range deletes may with the index.
+        assert report.lost
         return
-    assert report.lost == would.lost == []
+    assert report.lost == []
     assert not repair(path).is_needed
     check_rows(path, sample.rows)
 

@@ -78,5 +78,5 @@ def test_dump_prints_beside_a_running_service(tmp_path: Path) -> None:
         assert "hip" not in ok("dump", str(path), log, "--keys-only")
         assert "1 put" not in ok("dump", str(path), log, "--limit", "0")
         rows = [json.loads(line) for line in ok("dump", str(path), log, "--json").splitlines()]
-        assert {"seq": 1, "kind": "put", "key": "[00] fruit"}.items() <= rows[3].items()
+        assert {"seq": 1, "kind": "put", "key": "[00] fruit"}.items() <= rows[4].items()
         assert run("dump", str(path), "LOCK").returncode == ExitCode.USAGE

@@ -12,7 +12,8 @@ from pathlib import Path
 import ferrisdb
 from ferrisdb.engine.open import open_state, replay_edits
 from ferrisdb.engine.recover import recover_logs
-from ferrisdb.engine.repair import RepairReport, repair_directory
+from ferrisdb.engine.repair import repair_directory
+from ferrisdb.engine.repair_report import RepairReport
 from ferrisdb.engine.survey import open_table
 from ferrisdb.format.filenames import DIR, FileKind
 from ferrisdb.format.manifest import read_manifest

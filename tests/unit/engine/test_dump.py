@@ -108,6 +108,13 @@ def test_a_table_is_told_to_its_last_entry(tmp_path: Path) -> None:
     assert "entry_count 400" in shown
 
 
+def test_a_filter_is_told_in_the_hash_indexs_place(tmp_path: Path) -> None:
+    file = tmp_path / "000009.sst"
+    file.write_bytes(build(VERSIONS, file_number=9, filtered=True)[0])
+    shown = texts(list(dump_table(RealFileSystem(), str(file), OPTIONS)))
+    assert "Bloom filter of" in shown and "hash index" not in shown and "DAMAGED" not in shown
+
+
 def test_a_damaged_table_is_told_around_the_damage(tmp_path: Path) -> None:
     file = table_file(tmp_path)
     content = bytearray(file.read_bytes())

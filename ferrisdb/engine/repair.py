@@ -222,7 +222,7 @@ class _Repair:
         self._outcomes = state.outcomes
         fault = self._log_fault(state)
         if fault:
-            self._replay_logs(list(state.wal_numbers), fault)
+            self._tables += self._replay_logs(list(state.wal_numbers), fault)
         else:
             self._log_number, self._generation = state.log_number, state.generation
             for number in state.wal_numbers:
@@ -309,11 +309,13 @@ class _Repair:
             if edit.outcomes is not None:
                 self._outcomes = edit.outcomes
         self._last_seq = max([self._last_seq, *(meta.max_seq for meta in metas)])
+        for table in self._replay_logs(choice.wal_numbers, ""):
+            metas.append(table)
+            age[table.number] = table.number
         for unit in place(metas):
             for table in self._settle(unit, age):
                 true = salvaged.get(table.number, table)
                 self._tables.append(replace(true, level=table.level))
-        self._replay_logs(choice.wal_numbers, "")
 
     def _settle(self, unit: Unit, age: dict[int, int]) -> list[TableMeta]:
         """Return a unit's tables in its level, merged if there are several."""
@@ -360,7 +362,8 @@ class _Repair:
 
     # WAL files
 
-    def _replay_logs(self, numbers: list[int], fault: str) -> None:
+    def _replay_logs(self, numbers: list[int], fault: str) -> list[TableMeta]:
+        """Replay WAL files into tables, and return these."""
         replay = LogReplay(self._to, self._survey, self._numbers())
         replay.run(numbers)
         if fault:
@@ -368,9 +371,9 @@ class _Repair:
         for name, fate, particulars in replay.notes:
             self._note(name, fate, *particulars)
         self._report.lost += replay.lost
-        self._tables += replay.tables
         self._last_seq = max(self._last_seq, replay.last_seq)
         self._outcomes += replay.outcomes()
+        return replay.tables
 
     # The switch
 

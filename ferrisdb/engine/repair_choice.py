@@ -8,8 +8,8 @@ C2  The inputs of a job are removed only once its edit is synced. So a job whose
     key might come back from it. The same holds where a later table or an edit names an output.
 C3  Otherwise the inputs are all there. Are they whole, they stand and the outputs go: both say
     the same. Is one of them damaged, both stay. What an earlier repair wrote goes in any case.
-C4  A flushed table stands for its WAL file; is it damaged and the file still there, the file
-    stands for it.
+C4  A flushed table stands for its WAL file. Is it damaged, not yet replaced, and the file still
+    there, the file stands for it: also where it was done with, for it holds the same.
 
 The order of the tables: of two whose keys overlap, the one whose sequences are all higher is
 above. Where sequences interleave, no order of whole tables can be read off: such tables are
@@ -58,6 +58,7 @@ def choose(survey: Survey) -> Choice:
         done = any(n not in present or n in settled for n in inputs)
         done = done or any(table.number in installed for table in outputs)
         _judge(survey, done, inputs, outputs, gone, dropped)
+    wanted = _logs_of_damaged_tables(survey, gone, dropped)
     for number, table in sorted(survey.tables.items()):
         if number in gone:
             choice.passed_over[table.name] = "out of the database: later tables replaced it"
@@ -66,7 +67,7 @@ def choose(survey: Survey) -> Choice:
         else:
             choice.tables.append(table)
     for number, one in sorted(survey.wals.items()):
-        if number in gone or number < log_number:
+        if number not in wanted and (number in gone or number < log_number):
             choice.passed_over[one.name] = "flushed: tables hold what it held"
         else:
             choice.wal_numbers.append(number)
@@ -101,12 +102,23 @@ def _judge(
     elif by_repair:
         dropped.update((t.number, "left by a repair that did not finish") for t in outputs)
     elif inputs[0] in survey.wals:
-        if outputs[0].error is None:
-            gone.update(inputs)
-        elif survey.wals[inputs[0]].header is not None:
-            dropped[outputs[0].number] = f"its WAL file {inputs[0]:06d}.wal is still there"
+        gone.update(inputs)
     elif all(n in survey.tables and survey.tables[n].error is None for n in inputs):
         dropped.update((t.number, "its inputs are all there") for t in outputs)
+
+
+def _logs_of_damaged_tables(survey: Survey, gone: set[int], dropped: dict[int, str]) -> set[int]:
+    """Return the WAL files that stand for damaged tables, which are dropped (C4)."""
+    wanted: set[int] = set()
+    for number, table in survey.tables.items():
+        if table.error is None or table.properties is None or number in gone or number in dropped:
+            continue
+        inputs = table.properties.origin.inputs
+        one = survey.wals.get(inputs[0]) if len(inputs) == 1 else None
+        if one is not None and one.header is not None:
+            wanted.add(one.number)
+            dropped[number] = f"damaged, but {one.name} is still there"
+    return wanted
 
 
 @dataclass(slots=True)

@@ -35,6 +35,8 @@ class LogReplay:
         self.last_seq = 0
         #: Runs of sequences that were taken, disjoint.
         self._taken: list[tuple[int, int]] = []
+        #: Runs that a file should hold and does not.
+        self._missing: list[tuple[int, int]] = []
         self._unanswered: dict[bytes, int] = {}
         self._rows: list[Outcome] = []
 
@@ -63,27 +65,28 @@ class LogReplay:
         for generation in generations:
             ours = [one for one in found if one.header and one.header.generation == generation]
             self._generation(ours, is_newest=generation == generations[0])
-        self._report_gaps()
+        self._report_missing()
 
     def _generation(self, files: list[WalFinding], *, is_newest: bool) -> None:
         held: tuple[WalFinding, bytes, WalWalk] | None = None
         for one in files:
             buffer, walk = read_wal(self._to.fs, one)
             if held is not None:
-                self._file(*held, _predecessor_end(buffer, walk, held[0].number), is_newest)
+                self._file(*held, _predecessor(buffer, walk, held[0].number), is_newest)
             held = one, buffer, walk
         if held is not None:
-            self._file(*held, 0, is_newest)
+            self._file(*held, (0, 0), is_newest)
 
     def _file(
         self,
         one: WalFinding,
         buffer: bytes,
         walk: WalWalk,
-        proven_end: int,
+        proven: tuple[int, int],
         is_newest: bool,
     ) -> None:
         assert one.header is not None
+        proven_end, next_seq = proven
         marks = [place.synced_to for place in walk.behind]
         durable = max([one.header.synced_end, proven_end, *marks])
         is_damage = durable > walk.sound_end
@@ -103,6 +106,7 @@ class LogReplay:
                 particulars.append(f"{text}{_span(walk.behind)}: taken too")
             else:
                 particulars.append(f"{text}: a torn tail, dropped as by any start")
+        self._note_missing(chosen, next_seq)
         fresh = [place for place in chosen if self._is_fresh(place)]
         try:
             unanswered, rows = outcomes(buffer, offsets_of(fresh))
@@ -142,26 +146,38 @@ class LogReplay:
         else:
             insort(self._taken, (first, last))
 
-    def _report_gaps(self) -> None:
-        for (_, last), (first, _) in pairwise(self._taken):
-            if first > last + 1:
-                self.lost.append(
-                    f"the logs: sequences {last + 1} to {first - 1}, if any had those numbers"
-                )
+    def _note_missing(self, chosen: list[RecordPlace], next_seq: int) -> None:
+        """Note the sequences between the records, and before the successor's first."""
+        for place, after in pairwise(chosen):
+            if after.first_seq > place.first_seq + place.count:
+                self._missing.append((place.first_seq + place.count, after.first_seq - 1))
+        if chosen and next_seq > chosen[-1].first_seq + chosen[-1].count:
+            self._missing.append((chosen[-1].first_seq + chosen[-1].count, next_seq - 1))
+
+    def _report_missing(self) -> None:
+        for first, last in self._missing:
+            # The file of another generation may hold them.
+            if not any(begin <= first and last <= end for begin, end in self._taken):
+                self.lost.append(f"the logs: sequences {first} to {last}")
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """Return the outcomes that a client may still ask for."""
         return tuple(one for one in self._rows if one.request_no >= self._unanswered[one.client_id])
 
 
-def _predecessor_end(buffer: bytes, walk: WalWalk, number: int) -> int:
-    """Return how long a file's opening record says that its predecessor was; 0: it does not."""
+def _predecessor(buffer: bytes, walk: WalWalk, number: int) -> tuple[int, int]:
+    """Return what a file's opening record proves of its predecessor: its end, the next sequence.
+
+    (0, 0) if it is not of this predecessor.
+    """
     if not walk.sound:
-        return 0
+        return 0, 0
     request_no, unanswered_no = (
         int.from_bytes(buffer[walk.sound[0].offset + at :][:8], "little") for at in (56, 64)
     )
-    return unanswered_no if request_no == number and not walk.sound[0].count else 0
+    if request_no != number or walk.sound[0].count:
+        return 0, 0
+    return unanswered_no, walk.sound[0].first_seq
 
 
 def _span(places: tuple[RecordPlace, ...]) -> str:

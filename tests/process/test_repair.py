@@ -45,6 +45,18 @@ def test_a_database_without_its_manifest_is_repaired_and_served(
     assert "nothing to repair" in ok("repair", str(path))
 
 
+def test_a_checkpoint_without_its_manifest_is_repaired(sample: Sample, tmp_path: Path) -> None:
+    # Its tables bear the id of the database that it was made of, and no other file is left.
+    path = sample.copy(tmp_path / "db")
+    with opened(path) as db:
+        db.checkpoint(tmp_path / "copy")
+    for file in [*(tmp_path / "copy").glob("MANIFEST-*"), tmp_path / "copy" / "CURRENT"]:
+        file.unlink()
+    assert "lost: nothing that is known of" in ok("repair", str(tmp_path / "copy"))
+    with opened(tmp_path / "copy") as db:
+        assert dict(db.scan()) == sample.rows
+
+
 def test_a_damaged_table_is_repaired_and_served(sample: Sample, tmp_path: Path) -> None:
     path = sample.copy(tmp_path / "db")
     table = largest_live_table(path)

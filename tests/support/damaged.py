@@ -22,7 +22,7 @@ from ferrisdb.kernel.merge import Scan
 from ferrisdb.kernel.source import Source
 from ferrisdb.kernel.table import Table
 from ferrisdb.seams import FileSystem, RealFileSystem
-from tests.support.databases import configure, opened
+from tests.support.databases import configure, opened, wait_until
 from tests.support.fakes import ManualClock, SeededRng
 from tests.support.tables import DELETE, LATEST
 
@@ -93,14 +93,17 @@ def make_sample(path: Path, *, batches: int = 330, seed: int = 5, keep: bool = F
             if number == batches // 3:
                 db.compact()
         db.flush()
+        # At rest, no input of a compaction is left that could stand for its output.
+        wait_until(lambda: len(list(path.glob("*.sst"))) == db.stats()["table_count"])
     return Sample(path, rows, ever, kept)
 
 
-def largest_live_table(path: Path) -> Path:
+def largest_live_table(path: Path, *, lowest_level: int = 0) -> Path:
     """Return the largest table that the MANIFEST names: the removal of others may be under way."""
     directory = DIR(str(path))
     state = replay_edits(directory, read_manifest(RealFileSystem(), directory))
-    largest = max(state.version.tables(), key=lambda table: (table.file_bytes, table.number))
+    tables = [table for level in state.version.levels[lowest_level:] for table in level]
+    largest = max(tables, key=lambda table: (table.file_bytes, table.number))
     return path / f"{largest.number:06d}.sst"
 
 

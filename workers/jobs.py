@@ -108,6 +108,7 @@ class Jobs:
                 case Died():
                     code = self.compactor.bury() if self.compactor else None
                     self.compactor = None
+                    self._memtables.give_up_flush()
                     self._tree.give_up()
                     _log.warning("the compactor died (exit code %s); starting another", code)
                     self.handle(ctl.CompactorDied(now_ns))
@@ -117,6 +118,7 @@ class Jobs:
             case PrepareMemtable():
                 return ctl.PrepareFailed(now_ns, answer.wire_code)
             case FlushMemtable():
+                self._memtables.give_up_flush()
                 return ctl.FlushFailed(now_ns, answer.wire_code)
             case CompactTables():
                 self._tree.give_up()

@@ -12,6 +12,7 @@ Owner: the coordinator's main thread.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from ferrisdb.engine.recover import RecoveredLogs
@@ -37,6 +38,16 @@ from ferrisdb.workers.messages import FlushMemtable, PrepareMemtable
 from ferrisdb.workers.publisher import Publisher
 
 MANIFEST_ROTATE_BYTES = 1 << 20
+
+
+def remove_unneeded(fs: FileSystem, paths: Iterable[str]) -> None:
+    """Remove files that nothing names, those of them that are there."""
+    for path in paths:
+        try:
+            if fs.exists(path):
+                fs.unlink(path)
+        except StorageError:
+            continue  # the next start removes it
 
 
 class MappedMemtable:
@@ -107,7 +118,11 @@ class Memtables:
         self._frozen = [memtable for _, memtable in recovered.memtables[:-1]]
         self._active = recovered.memtables[-1][1]
         self._recyclable: list[int] = []
+        #: Given to the preparation under way, to be used again.
+        self._recycling: int | None = None
         self._making: int | None = None
+        #: Number of the table that the flush under way writes.
+        self._flushing: int | None = None
         #: The file that takes records.
         self.wal: OpenWal = recovered.wal
         #: Bytes of the tables that flushes wrote.
@@ -224,12 +239,7 @@ class Memtables:
         if self._making is None:
             self._making = self._new_file_number()
             self._publisher.claim(self._names.name("m", self._making))
-        recycle = 0
-        while self._recyclable and not recycle:
-            candidate = self._recyclable.pop()
-            path = self._dir.file(FileKind.WAL, candidate)
-            if self._fs.exists(path) and self._fs.size(path) == self._wal_bytes:
-                recycle = candidate
+        recycle = self._take_recyclable()
         return PrepareMemtable(
             number=self._making,
             segment_bytes=self._memtable_bytes,
@@ -238,13 +248,37 @@ class Memtables:
             recycle_number=recycle,
         )
 
+    def _take_recyclable(self) -> int:
+        """Return the number of an old WAL file that can be used again, 0 if there is none."""
+        unused, self._recycling = self._recycling, None
+        if unused is not None and self._fs.exists(self._dir.file(FileKind.WAL, unused)):
+            # Whoever was to use it died or failed before.
+            self._recyclable.insert(0, unused)
+        while self._recyclable:
+            candidate = self._recyclable.pop()
+            path = self._dir.file(FileKind.WAL, candidate)
+            if not self._fs.exists(path):
+                continue
+            if self._fs.size(path) == self._wal_bytes:
+                self._recycling = candidate
+                return candidate
+            remove_unneeded(self._fs, [path])
+        return 0
+
     def prepared(self) -> None:
         """Note that the preparation succeeded."""
-        self._making = None
+        self._making = self._recycling = None
 
     def flush_of(self, number: int, gc_floor: int, retired: tuple[int, ...] = ()) -> FlushMemtable:
         """Return the request to flush a frozen memtable."""
-        return FlushMemtable(number, self._new_file_number(), gc_floor, self.origin(retired))
+        self._flushing = self._new_file_number()
+        return FlushMemtable(number, self._flushing, gc_floor, self.origin(retired))
+
+    def give_up_flush(self) -> None:
+        """Remove what a flush has left whose compactor is dead or has failed: no one names it."""
+        number, self._flushing = self._flushing, None
+        if number is not None:
+            remove_unneeded(self._fs, self._dir.table_paths(number))
 
     def origin(self, retired: tuple[int, ...]) -> TableOrigin:
         """Return what a table that is to be written now says of the files that are done with."""
@@ -304,6 +338,7 @@ class Memtables:
         Shape:  outcomes, all that may be asked for: the log that tells them is given up here.
         Raises: StorageError.
         """
+        self._flushing = None
         flushed = next(m for m in self._frozen if m.number == number)
         rest = [m for m in self._frozen if m is not flushed]
         edit = VersionEdit(

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from ferrisdb.engine.compact import file_count_max
 from ferrisdb.engine.pick import Compaction, PickOptions, RangeJob, pick, pick_range, shape
 from ferrisdb.engine.version import Version
-from ferrisdb.errors import StorageError
 from ferrisdb.format.edit import Outcome, TableMeta
-from ferrisdb.format.filenames import DIR, FileKind
+from ferrisdb.format.filenames import DIR
 from ferrisdb.seams import FileSystem
-from ferrisdb.workers.memtables import Memtables
+from ferrisdb.workers.memtables import Memtables, remove_unneeded
 from ferrisdb.workers.messages import CompactTables
 
 
@@ -154,12 +153,4 @@ class Tree:
             return
         first = running.first_file_number
         for number in range(first, first + running.file_count):
-            for path in (
-                self._dir.file(FileKind.TABLE, number),
-                self._dir.temporary(FileKind.TABLE, number),
-            ):
-                try:
-                    if self._fs.exists(path):
-                        self._fs.unlink(path)
-                except StorageError:
-                    continue  # the next start removes it
+            remove_unneeded(self._fs, self._dir.table_paths(number))

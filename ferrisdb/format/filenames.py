@@ -89,6 +89,10 @@ class DIR:
         """Return the path under which a file is written before it is renamed into place."""
         return f"{self.path}/{format_name(kind, number)}{TEMPORARY_SUFFIX}"
 
+    def table_paths(self, number: int) -> tuple[str, str]:
+        """Return the paths of a table, finished or not."""
+        return self.file(FileKind.TABLE, number), self.temporary(FileKind.TABLE, number)
+
     def named(self, name: str) -> str:
         """Return the path of a name found in the directory."""
         return f"{self.path}/{name}"

@@ -328,7 +328,9 @@ class Coordinator:
         """Close and unmap everything and leave the names, as a process that is killed does."""
         self._ports.close()
         self._memtables.close_files()
-        del self.loop
+        # Whoever has the loop keeps the segments mapped; the jobs refer back to us, so that only
+        # the collector of cycles would find them.
+        del self.loop, self.jobs, self._log_sync, self._ports
         self._memtables.unmap()
         self.page.close()
         self._bell.close()

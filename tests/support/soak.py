@@ -1,7 +1,17 @@
-"""Run the long form of the process tests: `scripts/soak --help`.
+"""Run the long form of the model and process tests: `scripts/soak --help`.
 
 Prints its seed first; FERRISDB_SEED or --seed repeats it (the choices, not the timing). Folders of
 failed runs stay.
+
+parts:
+  model      operations of every kind on the database and on a dictionary (--steps), with flushes,
+             compactions, restarts and kills in between; a step is one operation whose answer is
+             compared
+  kills      SIGKILL of coordinator, compactor and writers (--kills); nothing acknowledged is lost
+  compactor  SIGKILL of the compactor within its flushes and compactions (--kills); nothing is
+             lost, and no file is left
+  input      import what is given and rewrite it (--rounds)
+  load       load many entries and read them (--entries)
 """
 
 from __future__ import annotations
@@ -16,11 +26,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.bulk import load_and_read
+from tests.support.compactor_siege import besiege_compactor
 from tests.support.killing import Siege, besiege
+from tests.support.model_machine import SELDOM, run_model
 from tests.support.real_input import import_and_rewrite
 
 KILLS_PER_DIRECTORY = 25
-PARTS = ("kills", "input", "load")
+PARTS = ("model", "kills", "compactor", "input", "load")
 
 
 def seed_of_run() -> int:
@@ -48,10 +60,33 @@ def soak_kills(folder: Path, seed: int, kill_count: int) -> None:
         shutil.rmtree(place)
 
 
+def soak_model(folder: Path, seed: int, step_count: int) -> None:
+    """Drive the database and a dictionary side by side for so many operations."""
+    run = run_model(folder, step_count, seed, SELDOM, say=say)
+    say(f"{run.steps} steps; " + ", ".join(f"{n} {name}" for name, n in sorted(run.counts.items())))
+
+
+def soak_compactor(folder: Path, seed: int, kill_count: int) -> None:
+    """Kill the compactor so many times in the middle of its work."""
+    done = 0
+    while done < kill_count:
+        place = folder / f"compactor-{done:04d}"
+        count = min(kill_count - done, KILLS_PER_DIRECTORY)
+        moments = besiege_compactor(place, count, seed + done, say)
+        done += count
+        say(f"{done} of {kill_count} kills, the last {count}: {dict(moments)}")
+        shutil.rmtree(place)
+
+
 def main() -> None:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
-    parser.add_argument("--kills", type=int, default=200, help="how many times to kill")
+    parser = argparse.ArgumentParser(
+        prog="scripts/soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--kills", type=int, default=200, help="how often to kill, in each part")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="of the model test")
     parser.add_argument("--rounds", type=int, default=40, help="how often to rewrite the input")
     parser.add_argument("--entries", type=int, default=5_000_000, help="how many to load")
     parser.add_argument("--only", choices=PARTS, help="run one part alone")
@@ -63,7 +98,9 @@ def main() -> None:
     seed = seed_of_run()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="ferrisdb-soak-"))
     parts: dict[str, Callable[[Path], None]] = {
+        "model": lambda place: soak_model(place, seed, options.steps),
         "kills": lambda place: soak_kills(place, seed, options.kills),
+        "compactor": lambda place: soak_compactor(place, seed, options.kills),
         "input": lambda place: import_and_rewrite(place, options.rounds, say),
         "load": lambda place: load_and_read(place, options.entries, seed, 64 << 20, say),
     }

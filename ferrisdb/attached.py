@@ -40,6 +40,7 @@ from ferrisdb.kernel.readview import ReadView
 from ferrisdb.kernel.ring import DURABILITIES
 from ferrisdb.kernel.table import Table
 from ferrisdb.keys import DEFAULT_PREFIX
+from ferrisdb.seams import storage_error
 from ferrisdb.service import Service
 from ferrisdb.shm import version_page
 from ferrisdb.shm.names import large_number
@@ -90,7 +91,12 @@ class Attached(Attachment):
     def _attach(self, deadline_ns: int) -> None:
         found = services.find_or_start(self.path, start=self._start, deadline_ns=deadline_ns)
         client_id = os.urandom(16)
-        registration = ClientRegistration.claim(self.path, found.names, client_id)
+        try:
+            registration = ClientRegistration.claim(self.path, found.names, client_id)
+        except Error:
+            raise
+        except OSError as error:
+            raise storage_error(error, self.path) from error
         alive = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         try:
             alive.madvise(_WIPE_ON_FORK)

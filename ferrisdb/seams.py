@@ -8,9 +8,12 @@ power cut can be tried at every call.
 F1  A `File` whose write, truncation or sync failed is poisoned: what the kernel kept of the
     failed pages is unknown, and a second fsync may claim success for pages that were dropped
     by the first (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). Every
-    later write or sync raises `StorageError`; only a new recovery heals.
+    later write or sync raises `StorageError`; only a new recovery heals. A write that is refused
+    for want of space loses no page: it leaves a part of its own bytes at most, and the file in use.
 F2  An `OSError` never leaves this module bare: it becomes one of our typed errors, keeping
     `errno` and `filename`, and says what to do.
+F3  `DiskFullError` means that space was refused: a part of a write may stand, and no page was
+    dropped. A sync that fails for want of space is a failed sync, and a plain `StorageError`.
 """
 
 from __future__ import annotations
@@ -157,12 +160,22 @@ _ADVICE: Final[dict[int, tuple[type[errors.StorageError], str]]] = {
 }
 
 
-def storage_error(error: OSError, path: str) -> errors.StorageError:
-    """Return the typed error for one of the operating system's (F2)."""
+def storage_error(error: OSError, path: str, *, in_doubt: bool = False) -> errors.StorageError:
+    """Return the typed error for one of the operating system's (F2).
+
+    Shape: in_doubt, whether what it leaves is not known, as behind a failed sync (F3).
+    """
     number = error.errno if error.errno is not None else errno.EIO
     kind, advice = _ADVICE.get(number, (errors.StorageError, ""))
+    if in_doubt and kind is errors.DiskFullError:
+        kind = errors.StorageError
     text = os.strerror(number)
     return kind(number, f"{text}; {advice}" if advice else text, path)
+
+
+def lacks_space(error: OSError) -> bool:
+    """Tell whether the operating system refused space (F3)."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _datasync(descriptor: int) -> None:
@@ -236,7 +249,7 @@ class RealFile:
             while done < len(view):
                 done += os.pwrite(descriptor, view[done:], offset + done)
         except OSError as error:
-            self._poisoned = True
+            self._poisoned = not lacks_space(error)
             raise storage_error(error, self._path) from error
         self._end = max(self._end, offset + len(view))
 
@@ -252,7 +265,7 @@ class RealFile:
             _datasync(descriptor)
         except OSError as error:
             self._poisoned = True
-            raise storage_error(error, self._path) from error
+            raise storage_error(error, self._path, in_doubt=True) from error
 
     def start_sync(self) -> None:
         if _start_writing is not None:
@@ -272,7 +285,7 @@ class RealFile:
             os.ftruncate(descriptor, file_bytes)
         except OSError as error:
             self._poisoned = True
-            raise storage_error(error, self._path) from error
+            raise storage_error(error, self._path, in_doubt=True) from error
         self._end = file_bytes
 
     def size(self) -> int:
@@ -326,7 +339,7 @@ class RealFileSystem:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise storage_error(error, path) from error
+            raise storage_error(error, path, in_doubt=True) from error
 
     def mkdir(self, path: str) -> None:
         try:

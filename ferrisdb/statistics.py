@@ -31,6 +31,7 @@ _STATES = {
     layout.STATE_DISK_FULL: "disk full",
     layout.STATE_STOPPED: "stopped",
     layout.STATE_POISONED: "poisoned",
+    layout.STATE_MEMORY_FULL: "shared memory full",
 }
 
 

@@ -63,7 +63,7 @@ class SegmentNames:
     Owner: the holder of LOCK may record and sweep; anyone else only reads and derives names.
     """
 
-    __slots__ = ("_line_count", "_recorded", "database_id", "directory", "nonce")
+    __slots__ = ("_is_torn", "_line_count", "_recorded", "database_id", "directory", "nonce")
 
     def __init__(
         self, directory: str, nonce: str, database_id: bytes | None, recorded: Iterable[str] = ()
@@ -74,6 +74,8 @@ class SegmentNames:
         self._recorded = dict.fromkeys(recorded)
         #: Names in the file, forgotten ones included.
         self._line_count = len(self._recorded)
+        #: Whether the file ends with a piece of a line.
+        self._is_torn = False
 
     @classmethod
     def read(cls, directory: str | os.PathLike[str]) -> SegmentNames | None:
@@ -150,10 +152,13 @@ class SegmentNames:
         fd = os.open(os.path.join(self.directory, FILE_NAME), flags)
         try:
             line = f"{name}\n".encode()
-            if os.write(fd, line) != len(line):
-                # The next line would be glued to this piece: close it off.
-                os.write(fd, b"\n")
+            if self._is_torn:
+                line = b"\n" + line
+            if (done := os.write(fd, line)) != len(line):
+                # The next line would be glued to this piece: it closes it off.
+                self._is_torn = self._is_torn or done > 0
                 raise OSError(errno.ENOSPC, f"no space to record segment {name}")
+            self._is_torn = False
         finally:
             os.close(fd)
         self._recorded[name] = None
@@ -207,6 +212,7 @@ class SegmentNames:
                 os.unlink(temporary)
             raise
         self._line_count = len(self._recorded)
+        self._is_torn = False
 
 
 def parse_name(name: str, nonce: str) -> tuple[str, int] | None:

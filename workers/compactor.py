@@ -164,6 +164,11 @@ class Compactor:
         """Whether flushes wait that were asked for before."""
         return bool(self._flushes)
 
+    @property
+    def has_compactions(self) -> bool:
+        """Whether compactions wait that were asked for before."""
+        return bool(self._compactions)
+
     def step(self) -> None:
         """Take a request, or do a flush or a compaction; `run` and the simulation call it.
 

@@ -12,19 +12,20 @@ Owner: the main thread of the coordinator process.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 from collections.abc import Callable
 
 from ferrisdb.engine import control as ctl
 from ferrisdb.engine.retire import Pins
-from ferrisdb.errors import Error, ProtocolError, StorageError
+from ferrisdb.errors import DiskFullError, Error, ProtocolError, StorageError
 from ferrisdb.exit_codes import ExitCode
 from ferrisdb.format.filenames import DIR
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.commit import Reason
 from ferrisdb.options import Options
-from ferrisdb.seams import Clock, FileSystem, Rng
+from ferrisdb.seams import Clock, FileSystem, Rng, storage_error
 from ferrisdb.shm.control_request import decode_control
 from ferrisdb.shm.segment import unlink_segment
 from ferrisdb.workers.children import CompactorFactory, Inbox
@@ -67,6 +68,7 @@ class Coordinator:
         self._exit: ExitCode | None = None
         self._next_tick_ns = 0
         self._commits_rested_for = 0
+        self._commits_at_refusal = 0
         host = Host(self._dir, options, fs, clock, rng)
         parts = start(host, loop_writes=background_sync)
         self.generation = parts.generation
@@ -145,6 +147,7 @@ class Coordinator:
         self._tick_if_due()
         self.jobs.take_answers()
         if self.jobs.control.is_stalled:
+            self.loop.serve_stalled(self.jobs.control.refusal, 0)
             return Reason.IDLE
         reason = Reason(self.loop.step())
         if reason is not Reason.IDLE:
@@ -164,7 +167,8 @@ class Coordinator:
             case Reason.CONTROL:
                 self._answer_control()
             case Reason.FAILED:
-                self._poison(StorageError(self.loop.error_number, "a write to the WAL failed"))
+                error = OSError(self.loop.error_number, "")
+                self._refuse(storage_error(error, self._memtables.wal.file.path))
             case Reason.ATTENTION:
                 self._ports.look()
                 self.jobs.take_answers()
@@ -193,10 +197,32 @@ class Coordinator:
         try:
             self._memtables.wal.file.pwrite(self.loop.group_view(), self.loop.wal_offset)
         except StorageError as error:
-            self._poison(error)
+            self._refuse(error, torn_bytes=len(self.loop.group_view()))
             return
         if Reason(self.loop.written()) is Reason.SYNC:
             self._sync()
+
+    def _refuse(self, error: StorageError, torn_bytes: int | None = None) -> None:
+        """Answer a group that could not be written; without space, go on behind it.
+
+        A part of the group may stand in the file. It is overwritten and synced before anyone is
+        told that nothing was written: the next start would find its records.
+        """
+        torn_bytes = self.loop.torn_bytes if torn_bytes is None else torn_bytes
+        if not isinstance(error, DiskFullError):
+            self._poison(error)
+            return
+        try:
+            if torn_bytes:
+                file = self._memtables.wal.file
+                file.pwrite(bytes(torn_bytes), self.loop.wal_offset)
+                file.datasync()
+        except StorageError as reason:
+            self._poison(reason)
+            return
+        self.loop.refuse(error.wire_code)
+        self._commits_at_refusal = self.loop.commits
+        self.jobs.fail(ctl.Job.LOG, error.wire_code, str(error))
 
     def _sync(self) -> None:
         try:
@@ -230,7 +256,9 @@ class Coordinator:
         self.jobs.take_answers()
         self._ports.look()
         self._ports.reap()
-        self.jobs.handle(ctl.Tick(now_ns, self._ports.count))
+        if self.loop.commits != self._commits_at_refusal:
+            self.jobs.committed()
+        self.jobs.tick(self._ports.count)
         self._look_at_log(now_ns)
         pins = Pins.collect(self._ports.slots())
         for index, slot, epoch in pins.too_old(now_ns, int(self.options.max_snapshot_age_s * 1e9)):
@@ -251,16 +279,12 @@ class Coordinator:
     def _serve_stall(self) -> None:
         """Wait for a memtable; answer Busy, or why there is none, to who can't wait longer."""
         now_ns = self._clock.monotonic_ns()
-        full = self.jobs.control.refusal
-        self.page.state = layout.STATE_DISK_FULL if full else layout.STATE_STALLED
-        self.loop.serve_stalled(full, now_ns)
+        self.loop.serve_stalled(self.jobs.control.refusal, now_ns)
         word = layout.load32(self._bell.view, layout.DOORBELL_WORD)
         self.jobs.take_answers()
         if self.jobs.control.is_stalled:
             layout.futex_wait(self._bell.view, layout.DOORBELL_WORD, word, 5_000_000)
             self._tick()
-        if not self.jobs.control.is_stalled:
-            self.page.state = layout.STATE_RUNNING
 
     # Stopping
 
@@ -321,7 +345,8 @@ class Coordinator:
             unlink_segment(name)
         # The list is rewritten only where it is ours: another directory may have our path now.
         if not self._is_gone():
-            self._names.sweep()
+            with contextlib.suppress(OSError):
+                self._names.sweep()
         self.abandon()
 
     def abandon(self) -> None:

@@ -4,6 +4,9 @@ The compactor's answers and deaths come through a queue (children.py). Each beco
 actions that follow are carried out here: memtables prepared, rotated and flushed, compactions
 begun and installed, a compactor started again.
 
+What lacks space is tried again here until there is some: a finished table that the MANIFEST could
+not take is kept, and a version that could not be published is published later.
+
 Owner: the coordinator's main thread.
 """
 
@@ -14,9 +17,15 @@ from collections.abc import Callable
 
 from ferrisdb.engine import control as ctl
 from ferrisdb.engine.retire import Pins
-from ferrisdb.errors import Error, StorageError, by_wire_code
+from ferrisdb.errors import (
+    DiskFullError,
+    Error,
+    SharedMemoryFullError,
+    StorageError,
+    by_wire_code,
+)
 from ferrisdb.exit_codes import ExitCode
-from ferrisdb.format.edit import TableMeta
+from ferrisdb.kernel import layout
 from ferrisdb.shm.control import TreeFigures
 from ferrisdb.workers.children import CompactorFactory, CompactorPort, Died, Inbox, Synced
 from ferrisdb.workers.log_sync import LogSync
@@ -60,7 +69,7 @@ class Jobs:
             idle_exit_ns=None if idle_exit_s is None else int(idle_exit_s * 1e9),
         )
         self.compactor: CompactorPort | None = None
-        self._directory = host.directory.path
+        self._host = host
         self._options = options
         self._clock = host.clock
         self._parts = parts
@@ -69,6 +78,11 @@ class Jobs:
         self._inbox, self._log_sync = inbox, log_sync
         self._make_compactor = compactor
         self._ring, self._poison, self._leave = ring, poison, leave
+        #: Tables that are there and could not be logged for want of space.
+        self._uninstalled: list[Flushed | Compacted] = []
+        self._retry_at_ns = 0
+        self._is_short = False
+        self._shortage_text = ""
 
     def begin(self) -> None:
         """Start the compactor, and what recovery has left to do."""
@@ -96,44 +110,122 @@ class Jobs:
                 case Prepared():
                     self._memtables.prepared()
                     self.handle(ctl.Prepared(now_ns, answer.number))
-                case Flushed():
-                    self._install(answer.number, answer.table)
-                    self.handle(ctl.Flushed(now_ns, answer.number, self._tree.level0_count))
-                case Compacted():
-                    self._install_compaction(answer)
-                    self.handle(ctl.Compacted(now_ns, self._tree.level0_count))
+                case Flushed() | Compacted():
+                    self._install(answer)
                 case Failed():
-                    self._report_failure(answer)
-                    self.handle(self._failure_event(answer, now_ns))
+                    self._take_failure(answer)
                 case Died():
                     code = self.compactor.bury() if self.compactor else None
                     self.compactor = None
+                    # What waits to be logged goes with it, and is made again (K5).
+                    self._uninstalled = []
                     self._memtables.give_up_flush()
                     self._tree.give_up()
                     _log.warning("the compactor died (exit code %s); starting another", code)
                     self.handle(ctl.CompactorDied(now_ns))
 
-    def _failure_event(self, answer: Failed, now_ns: int) -> ctl.Event:
+    def _take_failure(self, answer: Failed) -> None:
         match answer.request:
             case PrepareMemtable():
-                return ctl.PrepareFailed(now_ns, answer.wire_code)
+                job = ctl.Job.PREPARE
             case FlushMemtable():
+                job = ctl.Job.FLUSH
                 self._memtables.give_up_flush()
-                return ctl.FlushFailed(now_ns, answer.wire_code)
             case CompactTables():
+                job = ctl.Job.COMPACT
                 self._tree.give_up()
-                return ctl.CompactFailed(now_ns, answer.wire_code)
+        self.fail(job, answer.wire_code, answer.text)
 
-    def _report_failure(self, answer: Failed) -> None:
-        kind = by_wire_code().get(answer.wire_code, StorageError).__name__
-        match answer.request:
-            case PrepareMemtable():
-                what = "prepare a memtable"
-            case FlushMemtable():
-                what = "flush"
-            case CompactTables():
-                what = "compact"
-        _log.error("the compactor could not %s: %s: %s; trying again", what, kind, answer.text)
+    def fail(self, job: ctl.Job, wire_code: int, text: str) -> None:
+        """Tell control of a job that is to be tried again, and people of one that begins to fail.
+
+        A lack of space is told once, when it begins and when it ends.
+        """
+        if wire_code not in ctl.SPACE_CODES and self.control.failed.get(job) != wire_code:
+            kind = by_wire_code().get(wire_code, StorageError).__name__
+            _log.error("could not %s: %s: %s; trying again", job.value, kind, text)
+        self._shortage_text = text
+        self.handle(ctl.JobFailed(self._clock.monotonic_ns(), job, wire_code))
+
+    def _install(self, answer: Flushed | Compacted) -> None:
+        outcomes = self._ports.outcomes()
+        try:
+            if isinstance(answer, Flushed):
+                self._memtables.install(answer.number, answer.table, outcomes)
+            else:
+                self._tree.install(answer.request, answer.tables, outcomes)
+        except DiskFullError as error:
+            self._uninstalled.append(answer)
+            self._retry_at_ns = self._clock.monotonic_ns() + ctl.RETRY_NS
+            self.fail(ctl.Job.INSTALL, error.wire_code, str(error))
+            return
+        except Error as error:
+            self._poison(error)
+            return
+        now_ns, level0_count = self._clock.monotonic_ns(), self._tree.level0_count
+        self._done(ctl.Job.INSTALL)
+        if isinstance(answer, Flushed):
+            # At once and not at the next tick: its memory is what the next memtable will need.
+            self._publisher.reclaim(Pins.collect(self._ports.slots()))
+            self.handle(ctl.Flushed(now_ns, answer.number, level0_count))
+        else:
+            _log_compaction(answer)
+            self.handle(ctl.Compacted(now_ns, level0_count))
+
+    def tick(self, client_count: int) -> None:
+        """Try again what is done here, and tell control that time has passed."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._retry_at_ns:
+            self._retry_at_ns = now_ns + ctl.RETRY_NS
+            answers, self._uninstalled = self._uninstalled, []
+            for answer in answers:
+                self._install(answer)
+            self._publish_again()
+        self.handle(ctl.Tick(now_ns, client_count))
+
+    def _publish_again(self) -> None:
+        if not self._memtables.is_unpublished:
+            self._done(ctl.Job.PUBLISH)
+            return
+        try:
+            self._memtables.publish()
+        except (DiskFullError, SharedMemoryFullError) as error:
+            self.fail(ctl.Job.PUBLISH, error.wire_code, str(error))
+        except Error as error:
+            self._poison(error)
+
+    def _done(self, job: ctl.Job) -> None:
+        if job in self.control.failed:
+            self.handle(ctl.JobDone(self._clock.monotonic_ns(), job))
+
+    def committed(self) -> None:
+        """Note that commits reach the log."""
+        self._done(ctl.Job.LOG)
+
+    # What is shown of it
+
+    def show_state(self) -> None:
+        """Show on the control page how the service is, and tell people when space is short."""
+        page, shortage = self._parts.pages.page, self.control.shortage
+        if page.state == layout.STATE_POISONED:
+            return
+        if bool(shortage) != self._is_short:
+            self._is_short = bool(shortage)
+            if shortage:
+                _log.error(
+                    "no space: %s; writers are refused where they need it, reads go on,"
+                    " and all goes on when there is space",
+                    self._shortage_text,
+                )
+            else:
+                _log.warning("there is space again: all goes on")
+        if shortage == SharedMemoryFullError.wire_code:
+            page.state = layout.STATE_MEMORY_FULL
+        elif shortage:
+            page.state = layout.STATE_DISK_FULL
+        else:
+            stalled = self.control.is_stalled
+            page.state = layout.STATE_STALLED if stalled else layout.STATE_RUNNING
 
     # What control decides
 
@@ -144,7 +236,7 @@ class Jobs:
                 case ctl.StartCompactor():
                     self._start_compactor()
                 case ctl.Prepare():
-                    self._send(self._memtables.preparation())
+                    self._prepare()
                 case ctl.Flush():
                     self._flush(action.number)
                 case ctl.Compact():
@@ -155,6 +247,7 @@ class Jobs:
                     if action.code is not ExitCode.OK:
                         _log.critical("giving up: the compactor dies again and again")
                     self._leave(action.code)
+        self.show_state()
         self._parts.pages.page.is_at_rest = self.control.at_rest
 
     def show_figures(self) -> None:
@@ -170,7 +263,7 @@ class Jobs:
 
     def _start_compactor(self) -> None:
         self.compactor = self._make_compactor(
-            self._directory,
+            self._host.directory.path,
             CompactorOptions(
                 block_bytes=self._options.block_bytes,
                 table_bytes=self._options.table_bytes,
@@ -181,6 +274,14 @@ class Jobs:
             self._ring,
         )
         self.handle(ctl.CompactorReady(self._clock.monotonic_ns()))
+
+    def _prepare(self) -> None:
+        try:
+            request = self._memtables.preparation()
+        except StorageError as error:
+            self.fail(ctl.Job.PREPARE, error.wire_code, str(error))
+        else:
+            self._send(request)
 
     def _send(self, request: Request) -> None:
         assert self.compactor is not None
@@ -210,30 +311,22 @@ class Jobs:
         self._log_sync.join()
         try:
             self._memtables.rotate(number)
+        except (DiskFullError, SharedMemoryFullError) as error:
+            self.fail(ctl.Job.ROTATE, error.wire_code, str(error))
         except Error as error:
             self._poison(error)
+        else:
+            self.handle(ctl.Rotated(self._clock.monotonic_ns()))
 
-    def _install(self, number: int, table: TableMeta | None) -> None:
-        try:
-            self._memtables.install(number, table, self._ports.outcomes())
-        except Error as error:
-            self._poison(error)
-            return
-        # At once and not at the next tick: its memory is what the next memtable will need.
-        self._publisher.reclaim(Pins.collect(self._ports.slots()))
 
-    def _install_compaction(self, answer: Compacted) -> None:
-        compaction = answer.request.compaction
-        _log.debug(
-            "level %d to %d: %d tables of %d bytes became %d of %d",
-            compaction.start_level,
-            compaction.output_level,
-            len(compaction.inputs),
-            compaction.input_bytes,
-            len(answer.tables),
-            sum(table.file_bytes for table in answer.tables),
-        )
-        try:
-            self._tree.install(answer.request, answer.tables, self._ports.outcomes())
-        except Error as error:
-            self._poison(error)
+def _log_compaction(answer: Compacted) -> None:
+    compaction = answer.request.compaction
+    _log.debug(
+        "level %d to %d: %d tables of %d bytes became %d of %d",
+        compaction.start_level,
+        compaction.output_level,
+        len(compaction.inputs),
+        compaction.input_bytes,
+        len(answer.tables),
+        sum(table.file_bytes for table in answer.tables),
+    )

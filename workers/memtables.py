@@ -4,21 +4,24 @@ One memtable is active: the commit loop adds to it and to the WAL file of the sa
 others are frozen and wait for their flush, oldest first. Rotation and installation move the
 borders; each ends with the publication of a version.
 
-Every StorageError that leaves a method here means that the log can't be relied on any more: the
-coordinator stops and recovers.
+DiskFullError and SharedMemoryFullError leave all as it was before the call, which may be made
+again when there is space. Any other StorageError that leaves a method here means that the log
+can't be relied on any more: the coordinator stops and recovers.
 
 Owner: the coordinator's main thread.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from collections.abc import Iterable
 from dataclasses import replace
 
 from ferrisdb.engine.recover import RecoveredLogs
 from ferrisdb.engine.version import Version
 from ferrisdb.engine.wal_files import OpenWal, WalOwner, activate
-from ferrisdb.errors import StorageError
+from ferrisdb.errors import DiskFullError, SharedMemoryFullError, StorageError
 from ferrisdb.format.edit import Outcome, TableMeta, VersionEdit
 from ferrisdb.format.filenames import DIR, FileKind
 from ferrisdb.format.sstable import TableOrigin
@@ -123,6 +126,10 @@ class Memtables:
         self._making: int | None = None
         #: Number of the table that the flush under way writes.
         self._flushing: int | None = None
+        #: The next active memtable while a rotation to it has been begun and not succeeded.
+        self._incoming: MappedMemtable | None = None
+        #: Whether the published version lacks what the MANIFEST says.
+        self.is_unpublished = False
         #: The file that takes records.
         self.wal: OpenWal = recovered.wal
         #: Bytes of the tables that flushes wrote.
@@ -170,7 +177,17 @@ class Memtables:
         Raises: SharedMemoryFullError, StorageError: the former version stays.
         """
         newest_first = [self._active, *reversed(self._frozen)]
+        if self._incoming is not None:
+            newest_first.insert(0, self._incoming)
         self._publisher.publish([m.ref() for m in newest_first], self._version)
+        self.is_unpublished = False
+
+    def _publish_soon(self) -> None:
+        # The former version is as right, and what it names is still there.
+        try:
+            self.publish()
+        except (DiskFullError, SharedMemoryFullError):
+            self.is_unpublished = True
 
     def table_numbers(self) -> frozenset[int]:
         """Return the file numbers of the current version's tables."""
@@ -225,7 +242,10 @@ class Memtables:
             record = encode_closing(
                 loop.wal_offset, loop.visible_seq + 1, loop.last_time_us, wal.salt
             )
-            wal.file.pwrite(record, loop.wal_offset)
+            try:
+                wal.file.pwrite(record, loop.wal_offset)
+            except DiskFullError:
+                return  # without it the log is as good as before; the next group goes over it
             loop.closed(len(record))
         self._closed_at = (wal.number, loop.wal_offset)
 
@@ -235,10 +255,13 @@ class Memtables:
         """Return the request for the next memtable and its WAL file.
 
         A number is asked for until it succeeds: a file half made is overwritten by the next try.
+
+        Raises: StorageError.
         """
         if self._making is None:
-            self._making = self._new_file_number()
-            self._publisher.claim(self._names.name("m", self._making))
+            number = self._new_file_number()
+            self._publisher.claim(self._names.name("m", number))
+            self._making = number
         recycle = self._take_recyclable()
         return PrepareMemtable(
             number=self._making,
@@ -301,44 +324,49 @@ class Memtables:
     def rotate(self, number: int) -> None:
         """Freeze the active memtable and go on with the prepared one.
 
-        Raises: StorageError. No background sync of the WAL file may be under way.
+        Raises: DiskFullError, SharedMemoryFullError: to be called again with the same number, and
+                no commit in between; StorageError. No background sync may be under way.
         """
         self._loop.link_all()
         # L2 of engine/wal_files.py: synced before its successor takes a record.
         self.wal.file.datasync()
-        predecessor = (self.wal.number, self._loop.wal_offset)
-        self._earlier_log_bytes += self._loop.wal_offset
-        self.wal.file.close()
         first_seq = self._loop.visible_seq + 1
-        segment = Segment.open(
-            self._names.name("m", number), writable=True, bytes_expected=self._memtable_bytes
-        )
-        if segment is None:
-            raise StorageError(2, f"the prepared memtable {number} is gone")
-        self.wal = activate(
+        if self._incoming is None:
+            self._incoming = self._open_prepared(number, first_seq)
+        # C4: named by the current version before any commit in it is visible.
+        self.publish()
+        wal = activate(
             self._fs,
             self._dir,
             number=number,
             owner=self._owner,
-            opening=Opening(first_seq, self._loop.last_time_us, *predecessor),
+            opening=Opening(
+                first_seq, self._loop.last_time_us, self.wal.number, self._loop.wal_offset
+            ),
         )
+        self.wal.file.close()
+        self._earlier_log_bytes += self._loop.wal_offset
+        self.wal = wal
         self._frozen.append(self._active)
-        self._active = MappedMemtable(
-            number, segment, MemtableWriter(segment.view, number, first_seq)
-        )
-        # C4: named by the current version before any commit in it is visible.
-        self.publish()
+        self._active, self._incoming = self._incoming, None
         # Not even the opening record is durable yet.
         self._set_log(FIRST_RECORD_OFFSET)
         self._earlier_log_bytes -= self.wal.append_offset
+
+    def _open_prepared(self, number: int, first_seq: int) -> MappedMemtable:
+        segment = Segment.open(
+            self._names.name("m", number), writable=True, bytes_expected=self._memtable_bytes
+        )
+        if segment is None:
+            raise StorageError(errno.ENOENT, f"the prepared memtable {number} is gone")
+        return MappedMemtable(number, segment, MemtableWriter(segment.view, number, first_seq))
 
     def install(self, number: int, table: TableMeta | None, outcomes: tuple[Outcome, ...]) -> None:
         """Log that a memtable stands in a table now, and publish the version that says so.
 
         Shape:  outcomes, all that may be asked for: the log that tells them is given up here.
-        Raises: StorageError.
+        Raises: DiskFullError, nothing is logged; StorageError.
         """
-        self._flushing = None
         flushed = next(m for m in self._frozen if m.number == number)
         rest = [m for m in self._frozen if m is not flushed]
         edit = VersionEdit(
@@ -349,22 +377,25 @@ class Memtables:
             outcomes=outcomes,
         )
         self._version = self._log_edit(edit, outcomes)
+        self._flushing = None
         self._frozen = rest
         self.flushed_bytes += 0 if table is None else table.file_bytes
-        self.publish()
+        self._publish_soon()
         self._loop.set_history([m.table for m in rest])
         flushed.close()
         self._recyclable.append(number)
         # At most one is worth keeping: the next preparation takes it.
         for old in self._recyclable[:-1]:
-            self._fs.unlink(self._dir.file(FileKind.WAL, old))
+            # The next start removes what can't be removed now.
+            with contextlib.suppress(DiskFullError):
+                self._fs.unlink(self._dir.file(FileKind.WAL, old))
         del self._recyclable[:-1]
 
     def install_edit(self, change: VersionEdit, outcomes: tuple[Outcome, ...]) -> None:
         """Log that tables take the place of others, and publish the version that says so.
 
         Shape:  outcomes, all that may be asked for, in case that a new MANIFEST is begun.
-        Raises: StorageError.
+        Raises: DiskFullError, nothing is logged; StorageError.
         """
         edit = replace(
             change,
@@ -373,14 +404,18 @@ class Memtables:
             log_number=(*self.frozen_numbers, self.active_number)[0],
         )
         self._version = self._log_edit(edit, outcomes)
-        self.publish()
+        self._publish_soon()
 
     def _log_edit(self, edit: VersionEdit, outcomes: tuple[Outcome, ...]) -> Version:
         version = self._version.apply(edit)
         if self._manifest.size() > MANIFEST_ROTATE_BYTES:
-            self._rotate_manifest(edit, version.as_edit(), outcomes)
-        else:
-            self._manifest.append(edit)
+            try:
+                self._rotate_manifest(edit, version.as_edit(), outcomes)
+            except DiskFullError:
+                pass  # the old one may grow a little further
+            else:
+                return version
+        self._manifest.append(edit)
         return version
 
     def _rotate_manifest(
@@ -408,6 +443,7 @@ class Memtables:
     def unmap(self) -> None:
         """Unmap every memtable and leave the names."""
         del self._loop
-        for memtable in [self._active, *self._frozen]:
+        incoming = [] if self._incoming is None else [self._incoming]
+        for memtable in [*incoming, self._active, *self._frozen]:
             memtable.close()
         self._frozen = []

@@ -76,7 +76,9 @@ class Ports:
         for index, (entry, _) in list(self._clients.items()):
             if self._registry.entry(index) != entry or not self._registry.alive(index):
                 self._drop(index)
-                self._registry.reap(index)
+                # The next who takes the index frees it too, if a full disk keeps us from it.
+                with contextlib.suppress(OSError):
+                    self._registry.reap(index)
 
     def slots(self) -> Iterable[tuple[int, npt.NDArray[np.void]]]:
         """Yield a private copy of every client's slots, for Pins.collect."""
@@ -143,7 +145,8 @@ class Ports:
 
     def _meet(self, entry: ClientEntry) -> bool:
         if not self._registry.alive(entry.index):
-            self._registry.reap(entry.index)
+            with contextlib.suppress(OSError):
+                self._registry.reap(entry.index)
             return False
         try:
             segment = Segment.open(

@@ -25,7 +25,7 @@ from ferrisdb.errors import StorageError
 from ferrisdb.format.filenames import DIR, FileKind
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.mapping import Mapping
-from ferrisdb.seams import FileSystem
+from ferrisdb.seams import FileSystem, storage_error
 from ferrisdb.shm.control import ControlPage
 from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.segment import Segment, unlink_segment
@@ -61,10 +61,15 @@ class Publisher:
 
         An earlier coordinator may have died over the same one, a number that it had not logged or
         an epoch that it had not published: then it is ours from here on, and no leftover.
+
+        Raises: StorageError: nothing may be made under the name yet.
         """
         if name in self._leftovers:
             self._leftovers.remove(name)
-        self._names.record(name)
+        try:
+            self._names.record(name)
+        except OSError as error:
+            raise storage_error(error, self._directory.path) from error
 
     def publish(self, memtables: Sequence[MemtableRef], version: Version) -> None:
         """Make a version current.
@@ -149,7 +154,9 @@ class Publisher:
     def _remove_segment(self, name: str) -> None:
         segment = Segment.open(name, writable=True)
         unlink_segment(name)
-        self._names.forget([name])
+        # What can't be taken off the list, for want of space, does no harm on it.
+        with contextlib.suppress(OSError):
+            self._names.forget([name])
         if segment is not None:
             with contextlib.suppress(StorageError):
                 segment.punch()
@@ -165,7 +172,11 @@ class Publisher:
                 _log.warning("table %d stays: %s", number, error)
             return
         try:
-            self._fs.unlink(path)
+            try:
+                self._fs.unlink(path)
+            except StorageError as error:
+                _log.warning("table %d stays until the next start: %s", number, error)
+                return
             status = os.fstat(fd)
             if status.st_nlink == 0 and status.st_size:
                 mapping = Mapping(fd, status.st_size, True)

@@ -136,12 +136,12 @@ class Tree:
         """Log what became of the compaction under way and publish it.
 
         Shape:  outcomes of commits that clients may ask for (Memtables.install_edit).
-        Raises: StorageError.
+        Raises: DiskFullError: may be called again; StorageError.
         """
         # A move that was under way when the compactor died was forgotten with everything else.
         if request == self._running:
-            self._running = None
             self._memtables.install_edit(request.compaction.edit(tables), outcomes)
+            self._running = None
             if not request.compaction.is_move:
                 self.read_bytes += request.compaction.input_bytes
                 self.written_bytes += sum(table.file_bytes for table in tables)

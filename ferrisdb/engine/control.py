@@ -12,16 +12,23 @@ Invariants
         most LEVEL0_STALL_COUNT tables; then writes stall. From LEVEL0_SLOW_COUNT on they are
         slowed down, the more the nearer to the stall.
     K5  A job that was with a compactor when it died is given to the next one.
+    K6  What failed is tried again, mostly a second later, for as long as it takes. While a failure
+        keeps writers waiting they are refused with its code, and no longer.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
+from ferrisdb.errors import DiskFullError, SharedMemoryFullError
 from ferrisdb.exit_codes import ExitCode
 
 RETRY_NS = 1_000_000_000
 RETRY_NS_MAX = 60_000_000_000
+#: Of a compaction for which writers wait, or which only lacked space.
+RETRY_SOON_NS_MAX = 5_000_000_000
+SPACE_CODES = (DiskFullError.wire_code, SharedMemoryFullError.wire_code)
 LEVEL0_SLOW_COUNT = 12
 LEVEL0_STALL_COUNT = 24
 #: Snapshots end and entries expire: so often the tree is looked at though nothing changed it.
@@ -32,6 +39,18 @@ RESTART_NS_FIRST = 100_000_000
 RESTART_NS_MAX = 5_000_000_000
 CRASH_LOOP_COUNT = 8
 CRASH_LOOP_NS = 60_000_000_000
+
+
+class Job(Enum):
+    """What can fail and is tried again."""
+
+    PREPARE = "prepare a memtable"
+    ROTATE = "go on with the next memtable"
+    FLUSH = "flush"
+    COMPACT = "compact"
+    INSTALL = "log new tables"
+    PUBLISH = "publish a version"
+    LOG = "log commits"
 
 
 # Events
@@ -70,11 +89,27 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class PrepareFailed:
-    """They could not be made; `wire_code` says why (ferrisdb.errors)."""
+class Rotated:
+    """The active memtable is frozen, and the prepared one takes writes."""
 
     now_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed:
+    """A job came to nothing and changed nothing; `wire_code` says why (ferrisdb.errors)."""
+
+    now_ns: int
+    job: Job
     wire_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobDone:
+    """A job without an event of its own has succeeded: INSTALL, PUBLISH or LOG."""
+
+    now_ns: int
+    job: Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +122,11 @@ class Flushed:
 
 
 @dataclass(frozen=True, slots=True)
-class FlushFailed:
-    """The flush could not be done; nothing was changed."""
-
-    now_ns: int
-    wire_code: int
-
-
-@dataclass(frozen=True, slots=True)
 class Compacted:
     """A compaction is installed."""
 
     now_ns: int
     level0_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class CompactFailed:
-    """A compaction could not be done; nothing was changed."""
-
-    now_ns: int
-    wire_code: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +163,11 @@ Event = (
     | CompactorReady
     | CompactorDied
     | Prepared
-    | PrepareFailed
+    | Rotated
     | Flushed
-    | FlushFailed
     | Compacted
-    | CompactFailed
+    | JobFailed
+    | JobDone
     | Settled
     | CompactWanted
     | LogFull
@@ -185,7 +204,7 @@ class Compact:
 
 @dataclass(frozen=True, slots=True)
 class Rotate:
-    """Freeze the active memtable and go on with the prepared one."""
+    """Freeze the active memtable and go on with the prepared one; then say Rotated."""
 
     number: int
 
@@ -215,12 +234,13 @@ class Control:
     frozen: list[int] = field(default_factory=list)
     prepared: int | None = None
     rotate_wanted: bool = False
-    #: Wire code with which writers are refused while a stall lasts; 0: they wait.
-    refusal: int = 0
+    #: Of each job that failed and has not succeeded since, the wire code.
+    failed: dict[Job, int] = field(default_factory=dict)
     has_compactor: bool = False
     preparing: bool = False
     flushing: int | None = None
     compacting: bool = False
+    rotating: bool = False
     #: Nothing to compact, as far as is known.
     settled: bool = False
     #: Nor where the tree is calm.
@@ -229,6 +249,7 @@ class Control:
     _deaths: list[int] = field(default_factory=list)
     _restart_at_ns: int | None = None
     _prepare_at_ns: int = 0
+    _rotate_at_ns: int = 0
     _flush_at_ns: int = 0
     _compact_at_ns: int = 0
     _compact_retry_ns: int = RETRY_NS
@@ -241,6 +262,22 @@ class Control:
     def is_stalled(self) -> bool:
         """Whether no request can be taken until a memtable is ready."""
         return self.rotate_wanted
+
+    @property
+    def refusal(self) -> int:
+        """Wire code with which writers are refused while a stall lasts; 0: they wait (K6)."""
+        reasons: list[Job] = []
+        if self.prepared is None:
+            reasons.append(Job.PREPARE)
+        if not self._has_room:
+            reasons += [Job.FLUSH, Job.INSTALL, Job.COMPACT]
+        reasons.append(Job.ROTATE)
+        return next((self.failed[job] for job in reasons if job in self.failed), 0)
+
+    @property
+    def shortage(self) -> int:
+        """Wire code of the space that some job lacks; 0: none."""
+        return next((code for code in self.failed.values() if code in SPACE_CODES), 0)
 
     @property
     def slowdown(self) -> float:
@@ -272,36 +309,31 @@ class Control:
             case Prepared():
                 self.preparing = False
                 self.prepared = event.number
-                self.refusal = 0
-            case PrepareFailed():
-                self.preparing = False
-                self.refusal = event.wire_code
-                self._prepare_at_ns = event.now_ns + RETRY_NS
+                self._succeeded(Job.PREPARE, event.now_ns)
+            case Rotated():
+                self._rotated()
+                self._succeeded(Job.ROTATE, event.now_ns)
             case Flushed():
                 self.flushing = None
                 self.frozen.remove(event.number)
                 self._calm_at_ns = event.now_ns + CALM_NS
+                self._succeeded(Job.FLUSH, event.now_ns)
                 self._tree_changed(event.level0_count)
-            case FlushFailed():
-                self.flushing = None
-                self._flush_at_ns = event.now_ns + RETRY_NS
-                if len(self.frozen) >= self.frozen_count_max:
-                    self.refusal = event.wire_code
             case Compacted():
                 self.compacting = False
                 self._compact_retry_ns = RETRY_NS
+                self._succeeded(Job.COMPACT, event.now_ns)
                 self._tree_changed(event.level0_count)
-            case CompactFailed():
-                self.compacting = False
-                self._compact_at_ns = event.now_ns + self._compact_retry_ns
-                self._compact_retry_ns = min(self._compact_retry_ns * 2, RETRY_NS_MAX)
-                if not self._has_room:
-                    self.refusal = event.wire_code
+            case JobFailed():
+                self._note_failure(event)
+            case JobDone():
+                self._succeeded(event.job, event.now_ns)
             case Settled():
                 self.compacting, self.settled = False, True
                 self.at_rest = self._asked_calm and not self.frozen
                 look_ns = event.now_ns + LOOK_NS
                 self._look_at_ns = look_ns if self._asked_calm else min(look_ns, self._calm_at_ns)
+                self._succeeded(Job.COMPACT, event.now_ns)
             case CompactWanted():
                 self.settled = False
             case LogFull():
@@ -313,13 +345,10 @@ class Control:
     def _go_on(self, now_ns: int) -> list[Action]:
         # What any event may have made possible.
         actions: list[Action] = []
-        if self.rotate_wanted and self.prepared is not None and self._has_room:
+        if self._may_rotate and now_ns >= self._rotate_at_ns:
+            assert self.prepared is not None
+            self.rotating = True
             actions.append(Rotate(self.prepared))
-            self.frozen.append(self.active)
-            self.at_rest = False
-            self.active, self.prepared = self.prepared, None
-            self.rotate_wanted = False
-            self.refusal = 0
         if not self.has_compactor:
             return actions
         if self.prepared is None and not self.preparing and now_ns >= self._prepare_at_ns:
@@ -334,6 +363,42 @@ class Control:
             actions.append(Compact(self._asked_calm))
         return actions
 
+    @property
+    def _may_rotate(self) -> bool:
+        wanted = self.rotate_wanted and not self.rotating
+        return wanted and self.prepared is not None and self._has_room
+
+    def _rotated(self) -> None:
+        assert self.prepared is not None
+        self.frozen.append(self.active)
+        self.active, self.prepared = self.prepared, None
+        self.rotate_wanted = self.rotating = self.at_rest = False
+
+    def _note_failure(self, event: JobFailed) -> None:
+        self.failed[event.job] = event.wire_code
+        again_ns = event.now_ns + RETRY_NS
+        match event.job:
+            case Job.PREPARE:
+                self.preparing, self._prepare_at_ns = False, again_ns
+            case Job.ROTATE:
+                self.rotating, self._rotate_at_ns = False, again_ns
+            case Job.FLUSH:
+                self.flushing, self._flush_at_ns = None, again_ns
+            case Job.COMPACT:
+                self.compacting = False
+                soon = not self._has_room or event.wire_code in SPACE_CODES
+                self._compact_at_ns = event.now_ns + min(
+                    self._compact_retry_ns, RETRY_SOON_NS_MAX if soon else RETRY_NS_MAX
+                )
+                self._compact_retry_ns = min(self._compact_retry_ns * 2, RETRY_NS_MAX)
+            case Job.INSTALL | Job.PUBLISH | Job.LOG:
+                pass  # who does them tries again
+
+    def _succeeded(self, job: Job, now_ns: int) -> None:
+        if self.failed.pop(job, 0) in SPACE_CODES:
+            # Space is there again: the compaction need not wait any longer either.
+            self._compact_retry_ns, self._compact_at_ns = RETRY_NS, now_ns
+
     def _tree_changed(self, level0_count: int) -> None:
         self.level0_count = level0_count
         self.settled = self.at_rest = False
@@ -341,6 +406,8 @@ class Control:
     def _bury(self, now_ns: int) -> list[Action]:
         self.has_compactor = False
         self.preparing, self.flushing, self.compacting = False, None, False
+        # Its tables that waited to be logged are gone with it (K5).
+        self.failed.pop(Job.INSTALL, None)
         self._deaths = [t for t in self._deaths if now_ns - t < CRASH_LOOP_NS] + [now_ns]
         if len(self._deaths) >= CRASH_LOOP_COUNT:
             return [Exit(ExitCode.CRASH_LOOP)]

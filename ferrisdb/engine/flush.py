@@ -86,8 +86,12 @@ def flush_memtable(
     if properties is None:
         discard_file(fs, file, temporary)
         return None
+    try:
+        fs.rename(temporary, directory.file(FileKind.TABLE, file_number))
+    except BaseException:
+        discard_file(fs, file, temporary)
+        raise
     file.close()
-    fs.rename(temporary, directory.file(FileKind.TABLE, file_number))
     fs.sync_dir(directory.path)
     return table_meta(properties, level=0, quarter_expires_us=builder.quarter_expires_us)
 

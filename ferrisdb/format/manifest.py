@@ -25,12 +25,13 @@ M4  After an anomaly the MANIFEST is never appended to: a new one is written.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ferrisdb.errors import CorruptionError
+from ferrisdb.errors import CorruptionError, DiskFullError
 from ferrisdb.format.edit import VersionEdit, decode_edit, encode_edit
 from ferrisdb.format.filenames import DIR, FileKind, check_number
 from ferrisdb.format.header import (
@@ -192,8 +193,9 @@ def decode_manifest(buffer: bytes, path: str, number: int, database_id: bytes) -
 class ManifestWriter:
     """Append edits to the live MANIFEST; start a new one.
 
-    Owner: the coordinator alone; not reentrant. A failed append or sync poisons the file (seams
-    F1): the coordinator stops and recovers.
+    Owner: the coordinator alone; not reentrant. After DiskFullError all is as it was before the
+    call, and the writer in use. Any other failure poisons the file (seams F1): the coordinator
+    stops and recovers.
     """
 
     def __init__(
@@ -231,7 +233,8 @@ class ManifestWriter:
     ) -> ManifestWriter:
         """Write a new MANIFEST that holds one snapshot edit, and make CURRENT name it.
 
-        Raises:  StorageError; CURRENT then names what it named before, or already the new file.
+        Raises:  DiskFullError: CURRENT names what it named before, and no file is left. Another
+                 StorageError: CURRENT names that, or already the new file.
         Durable: yes (M2, M3). The predecessor's file is left to the caller.
         """
         created_us = clock.wall_us()
@@ -248,8 +251,10 @@ class ManifestWriter:
             file.datasync()
             fs.sync_dir(directory.path)
             _switch_current(fs, directory, encode_current(number, database_id, created_us))
-        except BaseException:
+        except BaseException as reason:
             file.close()
+            if isinstance(reason, DiskFullError):
+                fs.unlink(file.path)
             raise
         return cls(fs, directory, file, number, database_id)
 
@@ -264,17 +269,28 @@ class ManifestWriter:
     def append(self, edit: VersionEdit) -> None:
         """Add one edit.
 
-        Raises:  StorageError: the edit may or may not be there after a restart; the writer is
-                 poisoned.
+        Raises:  DiskFullError: the edit is not there, and may be appended later. Another
+                 StorageError: it may or may not be there after a restart; the writer is poisoned.
         Durable: yes, when it returns (M1).
         """
-        self._file.append(encode_manifest_record(encode_edit(edit), self._file.size()))
+        end = self._file.size()
+        try:
+            self._file.append(encode_manifest_record(encode_edit(edit), end))
+        except DiskFullError:
+            self._cut(end)
+            raise
+        self._file.datasync()
+
+    def _cut(self, end: int) -> None:
+        # A part of an edit goes for good: no later edit may come behind it (M1).
+        self._file.truncate(end)
         self._file.datasync()
 
     def rotate(self, *, number: int, snapshot: VersionEdit, clock: Clock) -> None:
         """Go over to a new MANIFEST, and remove the old one.
 
-        Raises: StorageError: this writer must not be used any more; the coordinator recovers.
+        Raises: DiskFullError: this MANIFEST is live as before. Another StorageError: this writer
+                must not be used any more; the coordinator recovers.
         """
         new = ManifestWriter.create(
             self._fs,
@@ -287,7 +303,9 @@ class ManifestWriter:
         old_path = self._file.path
         self._file.close()
         self._file, self._number = new._file, number
-        self._fs.unlink(old_path)
+        # The next start removes what can't be removed now.
+        with contextlib.suppress(DiskFullError):
+            self._fs.unlink(old_path)
 
     def close(self) -> None:
         self._file.close()
@@ -302,7 +320,10 @@ def _switch_current(fs: FileSystem, directory: DIR, content: bytes) -> None:
     try:
         file.append(content)
         file.datasync()
+        fs.rename(temporary, directory.fixed(FileKind.CURRENT))
+    except DiskFullError:
+        fs.unlink(temporary)
+        raise
     finally:
         file.close()
-    fs.rename(temporary, directory.fixed(FileKind.CURRENT))
     fs.sync_dir(directory.path)

@@ -52,6 +52,7 @@ cdef class CommitLoop(PortTable):
     cdef uint32_t entry_count
     cdef int stage
     cdef int _errno
+    cdef uint64_t _torn_bytes
     # Keys written by the group so far, for the judgement of later requests of the same group.
     cdef Overlay overlay
     cdef uint32_t overlay_entries

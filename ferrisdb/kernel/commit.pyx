@@ -19,7 +19,8 @@ Invariants
     L2  A sequence is visible only after its record is written and, if its group is synced, synced.
     L3  Completions are stored after `visible_seq` (release both): who sees an answer sees the data.
     L4  Each ring is answered in order. The consumer's position is private to this loop.
-    L5  After a failed write or sync nothing more is committed by this object.
+    L5  After a failed sync, or a failed write that may have left something in the file, nothing
+        more is committed by this object.
 
 Source: group commit, DeWitt et al. 1984; sleep and wake: Dekker, a full fence on each side.
 """
@@ -61,7 +62,7 @@ cpdef enum Reason:
     SYNC = 3            # the group is written: sync the WAL file, then synced()
     ROTATE = 4          # the memtable or the WAL file is full
     LARGE = 5           # a batch lies in a segment of its own: fetch it, then supply_large()
-    FAILED = 6          # writing failed with error_number; the object is poisoned
+    FAILED = 6          # writing failed with error_number: refuse() the group, or poison()
     IDLE = 7            # only from step(): nothing to do
     CONTROL = 8         # a client asks for something: see control_ops, then answer_control()
 
@@ -166,6 +167,11 @@ cdef class CommitLoop(PortTable):
         self.wal_offset += nbytes
 
     @property
+    def torn_bytes(self):
+        """How much of the group whose write failed stands in the file, from `wal_offset` on."""
+        return self._torn_bytes
+
+    @property
     def error_number(self):
         """errno of the write that failed."""
         return self._errno
@@ -223,7 +229,6 @@ cdef class CommitLoop(PortTable):
             if self.fd < 0:
                 return WRITE
             if self._write() != 0:
-                self.stage = STAGE_POISONED
                 return FAILED
             return self._after_write()
         self._finish()
@@ -254,6 +259,19 @@ cdef class CommitLoop(PortTable):
         self.wal_synced = self.wal_offset
         with nogil:
             self._finish()
+
+    def refuse(self, uint32_t status):
+        """Answer the sealed group with this wire code, and forget it.
+
+        The caller has seen to it that nothing of the group is in the file, nor will be.
+        """
+        if self.stage != STAGE_SEALED:
+            raise UsageError("no group is sealed")
+        with nogil:
+            self._answer(status)
+            self._wake()
+        self.stage = STAGE_IDLE
+        self.entry_count = 0
 
     def poison(self):
         """Give the waiting commits CommitUnknownError and commit nothing ever after (L5)."""
@@ -588,6 +606,7 @@ cdef class CommitLoop(PortTable):
                 if errno == EINTR:
                     continue
                 self._errno = errno
+                self._torn_bytes = done
                 return -1
             done += n
         return 0

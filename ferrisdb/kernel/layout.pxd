@@ -31,6 +31,7 @@ cpdef enum:
     STATE_DISK_FULL = 4
     STATE_STOPPED = 5
     STATE_POISONED = 6
+    STATE_MEMORY_FULL = 7
 
     # Doorbell: written by every client, means nothing but "look".
     DOORBELL_BYTES = 4096

@@ -9,10 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -305,45 +302,6 @@ def test_without_permission_nothing_is_opened(tmp_path: Path) -> None:
 
 
 # Space
-
-
-@contextmanager
-def tmpfs(directory: Path, nbytes: int) -> Iterator[None]:
-    """Mount a file system of a size; only root may."""
-    directory.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={nbytes}", "tmpfs", str(directory)],
-        capture_output=True,
-    )
-    assert mounted.returncode == 0, mounted.stderr
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(directory)], check=True)
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="mounting takes root")
-def test_a_full_disk_stops_writers_alone_and_passes_by_itself(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    with tmpfs(disk, 3 << 20):
-        path = disk / "db"
-        databases.configure(path, memtable_bytes=SMALL)
-        with databases.opened(path) as db:
-            db.put(b"first", b"1")
-            (disk / "ballast").write_bytes(bytes(1 << 20))
-            written = 0
-            with pytest.raises(errors.DiskFullError):
-                while written < 100_000:
-                    db.put(b"%06d" % written, bytes(200))
-                    written += 1
-            assert db.get(b"first") == b"1"
-            assert len(db) == written + 1
-            with pytest.raises(errors.DiskFullError):
-                db.put(b"refused", b"")
-            (disk / "ballast").unlink()
-            databases.wait_until(lambda: databases.accepts(db))
-            assert db.get(b"refused") is None
-            assert len(list(db.scan(prefix=b"0"))) == written
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="mounting takes root")

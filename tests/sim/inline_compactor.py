@@ -61,8 +61,13 @@ class InlineCompactor:
         """Whether `work` would take a request: it goes before a flush."""
         return self._jobs is not None and bool(self._pipe.requests)
 
+    @property
+    def has_compactions(self) -> bool:
+        """Whether `work` would do a compaction, if nothing goes before it."""
+        return self._jobs is not None and self._jobs.has_compactions
+
     def work(self) -> None:
-        """Take one request or do one flush; there must be some."""
+        """Take one request, or do one flush or compaction; there must be some."""
         assert self._jobs is not None
         self._jobs.step()
 

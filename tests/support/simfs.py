@@ -15,7 +15,8 @@ compiled code writes through `fileno()` are noticed at the next call. Real syncs
 
 Mutation: `ignore_sync(...)` makes chosen syncs do nothing, to show that a history needs them;
 `without(...)` says what a history would have left without them, where no call's outcome hangs on
-its syncs. Faults: `fail(index, errno)`; a write that fails leaves half of its bytes. Death:
+its syncs. Faults: `fail(index, errno)`; a write that fails leaves half of its bytes; `fill(index)`
+leaves no space until `free()`. Death:
 `kill(index)` and `kill_before(...)` raise `Killed` at a call and at each one behind it, so that
 nothing tidies up, until `revive()`.
 
@@ -26,6 +27,7 @@ on each other.
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import random
 import sys
@@ -33,7 +35,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ferrisdb.seams import File, RealFile, RealFileSystem, storage_error
+from ferrisdb.seams import File, RealFile, RealFileSystem, lacks_space, storage_error
 
 Buffer = bytes | bytearray | memoryview
 RAW_PAGE_BYTES = 4096
@@ -148,7 +150,8 @@ class SimFile:
     def pwrite(self, buffer: Buffer, offset: int) -> None:
         self._real._writable()
         content = bytes(buffer)
-        error = self._fs.begin("write", self.path)
+        grows = offset + len(content) > self._real.size()
+        error = self._fs.begin("write", self.path, needs_space=grows)
         if error is not None:
             content = content[: len(content) // 2]
         self._real.pwrite(content, offset)
@@ -161,7 +164,7 @@ class SimFile:
     def datasync(self) -> None:
         self._real._writable()
         error = self._fs.begin("datasync", self.path)
-        self._check(error)
+        self._check(error, in_doubt=True)
         if not self._fs.ignored("datasync"):
             self._fs.effect(_DataSync(self._node))
 
@@ -175,7 +178,7 @@ class SimFile:
 
     def truncate(self, file_bytes: int) -> None:
         self._real._writable()
-        self._check(self._fs.begin("truncate", self.path))
+        self._check(self._fs.begin("truncate", self.path), in_doubt=True)
         self._real.truncate(file_bytes)
         self._fs.effect(_Truncate(self._node, file_bytes))
 
@@ -190,10 +193,10 @@ class SimFile:
         self._fs.forget(self)
         self._real.close()
 
-    def _check(self, error: OSError | None) -> None:
+    def _check(self, error: OSError | None, *, in_doubt: bool = False) -> None:
         if error is not None:
-            self._real._poisoned = True
-            raise storage_error(error, self.path)
+            self._real._poisoned = in_doubt or not lacks_space(error)
+            raise storage_error(error, self.path, in_doubt=in_doubt)
 
 
 class SimFileSystem:
@@ -208,6 +211,7 @@ class SimFileSystem:
         self._files: list[SimFile] = []
         self._replayed: _Replayed | None = None
         self._fail: dict[int, int] = {}
+        self._full_from: int | None = None
         self._kill_at: int | None = None
         self._kill_before: tuple[str, str] | None = None
         self._ignore: list[tuple[str, str | None, int | None]] = []
@@ -235,6 +239,14 @@ class SimFileSystem:
     def fail(self, index: int, number: int) -> None:
         """Make the call with this index fail with this errno."""
         self._fail[index] = number
+
+    def fill(self, index: int) -> None:
+        """Leave no space from the call with this index on: what grows or makes a file fails."""
+        self._full_from = index
+
+    def free(self) -> None:
+        """Give space again."""
+        self._full_from = None
 
     def kill(self, index: int) -> None:
         """Have the process die at the call with this index."""
@@ -275,7 +287,7 @@ class SimFileSystem:
         kinds = ("datasync", "sync_dir")
         return list(dict.fromkeys((c.kind, c.site) for c in self.calls if c.kind in kinds))
 
-    def begin(self, kind: str, path: str) -> OSError | None:
+    def begin(self, kind: str, path: str, *, needs_space: bool = False) -> OSError | None:
         """Record a call; return the error with which it is to fail."""
         self.capture()
         index, site = self.call_count, _call_site()
@@ -285,6 +297,8 @@ class SimFileSystem:
             raise Killed
         self.calls.append(Call(index, kind, path, site))
         number = self._fail.pop(index, None)
+        if number is None and needs_space and self._full_from is not None:
+            number = errno.ENOSPC if index >= self._full_from else None
         return None if number is None else OSError(number, os.strerror(number), path)
 
     def effect(self, effect: _Effect) -> None:
@@ -443,9 +457,9 @@ class SimFileSystem:
     # -- namespace
 
     def _change(self, kind: str, path: str) -> None:
-        error = self.begin(kind, path)
+        error = self.begin(kind, path, needs_space=kind in ("create", "link", "mkdir"))
         if error is not None:
-            raise storage_error(error, path)
+            raise storage_error(error, path, in_doubt=kind == "sync_dir")
 
     def _track(self, real: RealFile, node: int) -> SimFile:
         file = SimFile(self, real, node)

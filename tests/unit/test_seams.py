@@ -34,11 +34,27 @@ def test_errors_are_typed_and_keep_number_and_name(number: int, kind: type[Stora
         assert os.strerror(number) in str(one)
 
 
-def test_full_device_is_a_full_disk_and_poisons() -> None:
+def test_a_full_device_is_a_full_disk_and_leaves_the_file_in_use() -> None:
     file = RealFile("/dev/full", os.O_RDWR)
-    with pytest.raises(DiskFullError, match="free some space"):
-        file.append(b"x")
-    assert file.poisoned
+    for _ in range(2):
+        with pytest.raises(DiskFullError, match="free some space"):
+            file.append(b"x")
+    assert not file.poisoned
+    file.close()
+
+
+def test_a_sync_that_lacks_space_is_a_failed_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = RealFileSystem().create(str(tmp_path / "f"))
+
+    def failing(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "x")
+
+    monkeypatch.setattr("ferrisdb.seams._datasync", failing)
+    with pytest.raises(StorageError) as found:
+        file.datasync()
+    assert type(found.value) is StorageError and file.poisoned
     file.close()
 
 

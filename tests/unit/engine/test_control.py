@@ -44,7 +44,8 @@ def test_flushes_go_oldest_first_one_at_a_time() -> None:
 def test_a_full_log_rotates_at_once_if_the_next_is_prepared() -> None:
     control = started()
     assert control.handle(ctl.Prepared(1, 11)) == []
-    assert control.handle(ctl.LogFull(2)) == [ctl.Rotate(11), ctl.Prepare(), ctl.Flush(10)]
+    assert control.handle(ctl.LogFull(2)) == [ctl.Rotate(11)]
+    assert control.handle(ctl.Rotated(2)) == [ctl.Prepare(), ctl.Flush(10)]
     assert not control.is_stalled
     assert (control.active, control.frozen) == (11, [10])
 
@@ -53,7 +54,8 @@ def test_a_full_log_stalls_until_the_next_is_prepared() -> None:
     control = started()
     assert control.handle(ctl.LogFull(1)) == []
     assert control.is_stalled
-    assert control.handle(ctl.Prepared(2, 11)) == [ctl.Rotate(11), ctl.Prepare(), ctl.Flush(10)]
+    assert control.handle(ctl.Prepared(2, 11)) == [ctl.Rotate(11)]
+    assert control.handle(ctl.Rotated(2)) == [ctl.Prepare(), ctl.Flush(10)]
     assert not control.is_stalled
 
 
@@ -63,14 +65,15 @@ def test_too_many_frozen_memtables_stall_until_one_is_flushed() -> None:
     assert control.handle(ctl.LogFull(2)) == []
     assert control.is_stalled
     actions = control.handle(ctl.Flushed(3, 3))
-    assert actions == [ctl.Rotate(11), ctl.Prepare(), ctl.Flush(5)]
+    assert actions == [ctl.Rotate(11), ctl.Flush(5)]
+    assert control.handle(ctl.Rotated(3)) == [ctl.Prepare()]
     assert not control.is_stalled
 
 
 def test_a_failed_preparation_is_tried_again_a_second_later_and_writers_hear_why() -> None:
     control = started()
     control.handle(ctl.LogFull(0))
-    assert control.handle(ctl.PrepareFailed(100, FULL)) == []
+    assert control.handle(ctl.JobFailed(100, ctl.Job.PREPARE, FULL)) == []
     assert control.refusal == FULL
     assert control.handle(ctl.Tick(ctl.RETRY_NS, 1)) == []
     assert control.handle(ctl.Tick(100 + ctl.RETRY_NS, 1)) == [ctl.Prepare()]
@@ -80,11 +83,11 @@ def test_a_failed_preparation_is_tried_again_a_second_later_and_writers_hear_why
 
 def test_a_failed_flush_is_tried_again_and_refuses_writers_only_when_there_is_no_room() -> None:
     control = started(3, frozen_max=2)
-    assert control.handle(ctl.FlushFailed(0, FULL)) == []
+    assert control.handle(ctl.JobFailed(0, ctl.Job.FLUSH, FULL)) == []
     assert control.refusal == 0
     assert control.handle(ctl.Tick(ctl.RETRY_NS, 1)) == [ctl.Flush(3)]
     control = started(3, 5, frozen_max=2)
-    control.handle(ctl.FlushFailed(0, FULL))
+    control.handle(ctl.JobFailed(0, ctl.Job.FLUSH, FULL))
     assert control.refusal == FULL
 
 
@@ -105,6 +108,7 @@ def test_nothing_is_asked_of_a_compactor_that_is_not_there() -> None:
     control.handle(ctl.Prepared(0, 11))
     control.handle(ctl.CompactorDied(0))
     assert control.handle(ctl.LogFull(1)) == [ctl.Rotate(11)]
+    assert control.handle(ctl.Rotated(1)) == []
     assert control.handle(ctl.LogFull(2)) == []
     assert control.is_stalled
 
@@ -150,15 +154,21 @@ def test_any_order_of_events_keeps_the_invariants(steps: list[int], frozen_max: 
     flushing: int | None = None
     todo: list[ctl.Action] = control.handle(ctl.Started(0, (), 1))
     for step in steps:
-        now_ns += 300_000_000
+        now_ns += 300_000_001
         event: ctl.Event = ctl.Tick(now_ns, 1)
         if step <= 1 and alive and preparing:
             preparing, next_number = False, next_number + 1
             event = (
-                ctl.PrepareFailed(now_ns, FULL) if step else ctl.Prepared(now_ns, next_number)
+                ctl.JobFailed(now_ns, ctl.Job.PREPARE, FULL)
+                if step
+                else ctl.Prepared(now_ns, next_number)
             )
         elif step in (2, 3) and alive and flushing is not None:
-            event = ctl.FlushFailed(now_ns, FULL) if step == 3 else ctl.Flushed(now_ns, flushing)
+            event = (
+                ctl.JobFailed(now_ns, ctl.Job.FLUSH, FULL)
+                if step == 3
+                else ctl.Flushed(now_ns, flushing)
+            )
             flushing = None
         elif step in (4, 5) and not control.is_stalled:
             event = ctl.LogFull(now_ns)
@@ -182,7 +192,13 @@ def test_any_order_of_events_keeps_the_invariants(steps: list[int], frozen_max: 
                     assert number == control.frozen[0]
                     flushing = number
                 case ctl.Rotate(number):
-                    assert control.active == number
+                    assert control.prepared == number
+                    if now_ns % 7 == 0:
+                        code = ctl.JobFailed(now_ns, ctl.Job.ROTATE, FULL)
+                        todo += control.handle(code)
+                    else:
+                        todo += control.handle(ctl.Rotated(now_ns))
+                        assert control.active == number
                 case ctl.Exit():
                     return
         assert len(control.frozen) <= frozen_max
@@ -227,10 +243,10 @@ def test_a_tree_is_not_at_rest_while_memtables_wait() -> None:
 
 def test_a_failed_compaction_is_tried_again_later_and_later() -> None:
     control = started()
-    assert control.handle(ctl.CompactFailed(0, 33)) == []
+    assert control.handle(ctl.JobFailed(0, ctl.Job.COMPACT, 33)) == []
     assert control.handle(ctl.Tick(ctl.RETRY_NS - 1, 1)) == []
     assert control.handle(ctl.Tick(ctl.RETRY_NS, 1)) == [ctl.Compact()]
-    assert control.handle(ctl.CompactFailed(ctl.RETRY_NS, 33)) == []
+    assert control.handle(ctl.JobFailed(ctl.RETRY_NS, ctl.Job.COMPACT, 33)) == []
     assert control.handle(ctl.Tick(3 * ctl.RETRY_NS - 1, 1)) == []
     assert control.handle(ctl.Tick(3 * ctl.RETRY_NS, 1)) == [ctl.Compact(is_calm=True)]
 
@@ -247,7 +263,53 @@ def test_level_0_slows_writes_down_and_then_stalls_them() -> None:
     assert ctl.Rotate(11) not in control.handle(ctl.LogFull(2))
     assert control.is_stalled
     # Why nothing moves is what writers are told.
-    control.handle(ctl.CompactFailed(3, 33))
+    control.handle(ctl.JobFailed(3, ctl.Job.COMPACT, 33))
     assert control.refusal == 33
     assert ctl.Rotate(11) in control.handle(ctl.Compacted(4, ctl.LEVEL0_STALL_COUNT - 1))
-    assert control.refusal == 0 and not control.is_stalled
+    assert control.refusal == 0
+    control.handle(ctl.Rotated(4))
+    assert not control.is_stalled
+
+
+def test_a_rotation_that_lacks_space_is_tried_again_and_changes_nothing() -> None:
+    control = started()
+    control.handle(ctl.Prepared(0, 11))
+    assert control.handle(ctl.LogFull(1)) == [ctl.Rotate(11)]
+    assert control.handle(ctl.JobFailed(1, ctl.Job.ROTATE, FULL)) == []
+    assert (control.active, control.prepared, control.frozen) == (10, 11, [])
+    assert control.is_stalled and control.refusal == control.shortage == FULL
+    assert control.handle(ctl.Tick(ctl.RETRY_NS, 1)) == []
+    assert control.handle(ctl.Tick(ctl.RETRY_NS + 1, 1)) == [ctl.Rotate(11)]
+    control.handle(ctl.Rotated(ctl.RETRY_NS + 1))
+    assert control.refusal == control.shortage == 0
+
+
+def test_a_shortage_lasts_until_every_job_that_lacked_space_has_succeeded() -> None:
+    control = started(3)
+    control.handle(ctl.JobFailed(1, ctl.Job.PREPARE, FULL))
+    control.handle(ctl.JobFailed(1, ctl.Job.PUBLISH, ctl.SPACE_CODES[1]))
+    control.handle(ctl.JobFailed(1, ctl.Job.FLUSH, 20))
+    assert control.shortage == FULL
+    control.handle(ctl.Prepared(2, 11))
+    assert control.shortage == ctl.SPACE_CODES[1]
+    control.handle(ctl.JobDone(3, ctl.Job.PUBLISH))
+    assert control.shortage == 0
+
+
+def test_space_that_is_there_again_ends_the_wait_of_a_compaction() -> None:
+    control = started()
+    control.handle(ctl.JobFailed(1, ctl.Job.PREPARE, FULL))
+    for n in range(1, 5):
+        control.handle(ctl.JobFailed(n * ctl.RETRY_NS_MAX, ctl.Job.COMPACT, FULL))
+        late = ctl.Tick(n * ctl.RETRY_NS_MAX + ctl.RETRY_SOON_NS_MAX, 1)
+        assert ctl.Compact() in control.handle(late)
+    control.handle(ctl.JobFailed(300 * ctl.RETRY_NS, ctl.Job.COMPACT, FULL))
+    assert control.handle(ctl.Prepared(300 * ctl.RETRY_NS + 1, 11)) == [ctl.Compact()]
+
+
+def test_a_compactor_that_dies_takes_what_was_not_logged_with_it() -> None:
+    control = started(3)
+    control.handle(ctl.JobFailed(1, ctl.Job.INSTALL, FULL))
+    assert control.shortage == FULL
+    control.handle(ctl.CompactorDied(2))
+    assert control.shortage == 0

@@ -17,7 +17,6 @@ from ferrisdb.engine.recover import RecoveredLogs
 from ferrisdb.engine.wal_files import activate, prepare_wal, recycle_wal
 from ferrisdb.errors import (
     CorruptionError,
-    DiskFullError,
     NotADatabaseError,
     StorageError,
 )
@@ -260,7 +259,7 @@ def test_full_disk_while_preparing_leaves_no_file_and_can_be_tried_again(tmp_pat
     number = logs.next_file_number
     for step in range(4):
         fs.fail(fs.call_count + 1 + step, errno.ENOSPC)
-        with pytest.raises(DiskFullError):
+        with pytest.raises(StorageError):
             prepare(fs, path, logs, number)
         assert not [name for name in fs.list_dir(path) if name.startswith(f"{number:06d}")]
     prepare(fs, path, logs, number)

@@ -115,10 +115,28 @@ def test_what_was_there_at_the_start_counts_as_synced(tmp_path: Path) -> None:
     assert left(SimFileSystem(str(tmp_path / "root")), Survival.NOTHING) == {"d/f": b"x"}
 
 
+def test_without_space_nothing_grows_and_files_stay_in_use(fs: SimFileSystem) -> None:
+    file = fs.create(f"{fs.root}/a")
+    file.append(b"1234")
+    fs.fill(fs.call_count)
+    with pytest.raises(DiskFullError):
+        file.append(b"5678")
+    with pytest.raises(DiskFullError):
+        fs.create(f"{fs.root}/b")
+    file.pwrite(b"X", 0)
+    fs.free()
+    file.truncate(4)
+    file.append(b"9")
+    file.datasync()
+    fs.sync_dir(fs.root)
+    assert left(fs, Survival.NOTHING) == {"a": b"X2349"}
+    file.close()
+
+
 def test_a_failed_call_is_typed_poisons_and_leaves_half(fs: SimFileSystem) -> None:
     file = fs.create(f"{fs.root}/a")
-    fs.fail(fs.call_count, errno.ENOSPC)
-    with pytest.raises(DiskFullError):
+    fs.fail(fs.call_count, errno.EIO)
+    with pytest.raises(StorageError):
         file.append(b"1234")
     with pytest.raises(StorageError):
         file.datasync()

@@ -26,6 +26,7 @@ from ferrisdb.workers.messages import (
     Request,
     Stop,
 )
+from tests.support.fakes import ManualClock
 from tests.support.memtables import fill, put
 
 GENERATION = 3
@@ -235,3 +236,41 @@ def test_a_retired_page_or_none_is_no_place_to_start(
         compactor(names.directory, Pipe())
     with pytest.raises(OrphanedError):
         compactor(str(tmp_path / "nowhere"), Pipe())
+
+
+def test_compactions_write_no_faster_than_their_rate(names: SegmentNames) -> None:
+    clock = ManualClock()
+
+    class Waiting(Pipe):
+        """Time passes only where the compactor waits for a request."""
+
+        def poll(self, timeout: float = 0.0, /) -> bool:
+            clock.advance_us(round(timeout * 1e6))
+            return super().poll(timeout)
+
+    pipe = Waiting()
+    one = Compactor(
+        names.directory,
+        pipe,
+        CompactorOptions(compaction_bytes_per_s=1000),
+        GENERATION,
+        fs=RealFileSystem(),
+        clock=clock,
+        rng=RealRng(),
+    )
+    begun_ns = clock.monotonic_ns()
+    for _ in range(10):
+        one._between_merge_chunks(500)
+    # What was written last is waited for only before the next chunk.
+    assert clock.monotonic_ns() - begun_ns == 9 * 500_000_000
+    # Time that passed without writing is not saved up.
+    clock.advance_us(60_000_000)
+    begun_ns = clock.monotonic_ns()
+    for _ in range(3):
+        one._between_merge_chunks(500)
+    assert clock.monotonic_ns() - begun_ns == 2 * 500_000_000
+    # A request is served amid the wait.
+    pipe.add(prepare(names, 12))
+    one._between_merge_chunks(500)
+    assert pipe.answers == [Prepared(12)]
+    one.close()

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -109,9 +109,11 @@ def kill_compactor(path: Path | str) -> None:
 
     def killed() -> bool:
         for child in coordinator.children():
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
-                return True
+            # One that was killed before may just be going.
+            with suppress(psutil.NoSuchProcess):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
+                    return True
         return False
 
     wait_until(killed)

@@ -59,6 +59,9 @@ class Options:
     level_base_bytes: int = _number(
         256 << 20, 4096, 1 << 40, "largest size of the level that takes what is flushed"
     )
+    hash_index_bytes: int = _number(
+        4 << 30, 0, 1 << 50, "size of all hash indexes above which the lowest tables have none"
+    )
     compaction_bytes_per_s: int = _number(
         0, 0, 1 << 40, "most that compaction writes a second; 0: no limit"
     )

@@ -236,6 +236,7 @@ class Compactor:
                     block_bytes=self._options.block_bytes,
                     table_bytes=self._options.table_bytes,
                     origin=request.origin,
+                    is_filtered=request.is_filtered,
                 ),
                 file_numbers=range(first, first + request.file_count),
                 on_chunk=self._between_merge_chunks,

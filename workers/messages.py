@@ -93,6 +93,7 @@ class CompactTables:
     gc_floor: int
     expired_us: int
     origin: TableOrigin = NO_ORIGIN
+    is_filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

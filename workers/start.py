@@ -181,7 +181,11 @@ def _publish(
         host.directory,
         host.fs,
         memtables,
-        PickOptions(base_bytes=options.level_base_bytes, table_bytes=options.table_bytes),
+        PickOptions(
+            base_bytes=options.level_base_bytes,
+            table_bytes=options.table_bytes,
+            index_bytes=options.hash_index_bytes,
+        ),
     )
     page.compacted_ticket = 0
     # C2: the new generation before its first commit; every snapshot of the old one is over.

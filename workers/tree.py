@@ -17,7 +17,15 @@ from collections import deque
 from dataclasses import dataclass
 
 from ferrisdb.engine.compact import file_count_max
-from ferrisdb.engine.pick import Compaction, PickOptions, RangeJob, pick, pick_range, shape
+from ferrisdb.engine.pick import (
+    Compaction,
+    PickOptions,
+    RangeJob,
+    pick,
+    pick_range,
+    shape,
+    wants_filter,
+)
 from ferrisdb.engine.version import Version
 from ferrisdb.format.edit import Outcome, TableMeta
 from ferrisdb.format.filenames import DIR
@@ -108,7 +116,13 @@ class Tree:
             count = file_count_max(compaction, self._options.table_bytes)
         first = self._memtables.take_numbers(count)
         self._running = CompactTables(
-            compaction, first, count, gc_floor, expired_us, self._memtables.origin(retired)
+            compaction,
+            first,
+            count,
+            gc_floor,
+            expired_us,
+            self._memtables.origin(retired),
+            wants_filter(self._memtables.version, compaction, self._options),
         )
         return self._running
 

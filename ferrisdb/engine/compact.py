@@ -59,6 +59,8 @@ class CompactSettings:
     table_bytes: int
     #: What the outputs' properties say, beside their inputs.
     origin: TableOrigin = NO_ORIGIN
+    #: A Bloom filter in place of each output's hash index.
+    is_filtered: bool = False
 
 
 def file_count_max(compaction: Compaction, table_bytes: int) -> int:
@@ -228,6 +230,7 @@ class _Outputs:
             gc_floor=settings.gc_floor,
             block_bytes=settings.block_bytes,
             bottom=self._compaction.bottom,
+            filtered=settings.is_filtered,
             origin=self._origin,
         )
         high = self._fill(builder, source, hiding)

@@ -59,6 +59,21 @@ class PickOptions:
     base_bytes: int = 256 << 20
     #: Size at which an output table ends.
     table_bytes: int = 64 << 20
+    #: What the hash indexes of all tables may take before bottom tables get Bloom filters.
+    index_bytes: int = 4 << 30
+
+
+#: Bytes of hash index for each key: 64 for 9 on average.
+INDEX_BYTES_PER_KEY = 64 / 9
+
+
+def wants_filter(version: Version, compaction: Compaction, options: PickOptions) -> bool:
+    """Tell whether a compaction's outputs are to have Bloom filters instead of hash indexes.
+
+    Only at the bottom, where most keys lie and few lookups that miss get to.
+    """
+    entries = sum(table.entry_count for table in version.tables())
+    return compaction.bottom and entries * INDEX_BYTES_PER_KEY > options.index_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,3 +77,23 @@ def test_a_scan_can_be_closed_early(compacted: Path) -> None:
         assert len(snap) == len(list(rows)) + 1 == len(ROWS)
         with pytest.raises(ferrisdb.UsageError, match="limit"):
             db.scan(limit=-1)
+
+
+def test_past_the_memory_for_hash_indexes_the_lowest_tables_have_filters(tmp_path: Path) -> None:
+    settings = SETTINGS | {"hash_index_bytes": 1000}
+    rows = dict(list(ROWS.items())[:8_000])
+    configure(tmp_path, **settings)
+    with opened(tmp_path) as db:
+        db.put_many(rows, durability="os")
+        db.compact()
+        assert db.multi_get([*rows, b"key", b"z"]) == [*rows.values(), None, None]
+        assert [db.get(key) for key in list(rows)[::50]] == list(rows.values())[::50]
+        assert all(db.get(key + b"x") is None for key in list(rows)[::10])
+        assert dict(db.scan()) == rows
+        assert db.view is not None
+        tables = db.view.open_tables()
+        assert len(tables) > 10
+        assert all(table.properties.filtered for table in tables)
+        assert max(table.properties.hash_bytes_per_key for table in tables) < 1.7
+        assert db.verify().is_clean
+    stop_service(tmp_path)

@@ -24,6 +24,7 @@ from ferrisdb.errors import (
     ConflictError,
     DiskFullError,
     Error,
+    HistoryGoneError,
     ProtocolError,
     SharedMemoryFullError,
     SnapshotTooOldError,
@@ -34,7 +35,6 @@ from ferrisdb.errors import (
 from ferrisdb.format.filenames import DIR, FileKind
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.client import Attachment, Pin
-from ferrisdb.kernel.commit import HISTORY_CODE
 from ferrisdb.kernel.memtable import Memtable
 from ferrisdb.kernel.readview import ReadView
 from ferrisdb.kernel.ring import DURABILITIES
@@ -298,8 +298,9 @@ class Attached(Attachment):
             return SharedMemoryFullError(
                 28, "no space for a memtable in /dev/shm: nothing was written; enlarge it"
             )
-        if code in (ConflictError.wire_code, HISTORY_CODE):
-            return ConflictError("a key that was read has changed since: nothing was written")
+        if code in (ConflictError.wire_code, HistoryGoneError.wire_code):
+            conflict = ConflictError if code == ConflictError.wire_code else HistoryGoneError
+            return conflict("a key that was read has changed since: nothing was written")
         if code == BatchTooLargeError.wire_code:
             return BatchTooLargeError("the batch does not fit half a memtable: nothing was written")
         kind = by_wire_code().get(code)

@@ -67,6 +67,30 @@ class TooManySnapshotsError(UsageError):
     wire_code = 17
 
 
+class TransactionTooLargeError(BatchTooLargeError):
+    """A transaction read or wrote more than fits a commit: nothing was written."""
+
+    wire_code = 18
+
+
+class KeyspaceDroppedError(UsageError):
+    """The key space was dropped: what it held is gone; create one and take a new handle."""
+
+    wire_code = 19
+
+
+class NotAnIntegerError(UsageError):
+    """The stored value is no decimal integer of the size that `add` takes: nothing was written."""
+
+    wire_code = 70
+
+
+class IntegerOverflowError(UsageError, OverflowError):
+    """The sum would not fit 64 bits: nothing was written."""
+
+    wire_code = 71
+
+
 class StorageError(Error, OSError):
     """The operating system refused an operation on a file or a segment."""
 
@@ -129,10 +153,27 @@ class CorruptionError(Error):
 
 
 class ConflictError(Error):
-    """A key that was read has changed since: nothing was written; run the transaction again."""
+    """A key that was read has changed since: nothing was written; run the transaction again.
+
+    `key` is the key, or the start of the range, that changed; None where that isn't known.
+    """
 
     wire_code = 40
     retry_helps = True
+
+    def __init__(self, text: str, key: bytes | None = None) -> None:
+        super().__init__(text, key)
+        self.text = text
+        self.key = key
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class HistoryGoneError(ConflictError):
+    """The memtables that would tell whether a key has changed are flushed: run it again."""
+
+    wire_code = 43
 
 
 class SnapshotTooOldError(Error):

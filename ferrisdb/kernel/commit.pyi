@@ -7,7 +7,6 @@ from typing_extensions import Buffer
 from ferrisdb.kernel.memtable import Memtable, MemtableWriter
 from ferrisdb.kernel.ports import PortTable
 
-HISTORY_CODE: int
 
 class Reason(IntEnum):
     TICK = 0

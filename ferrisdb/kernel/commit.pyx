@@ -82,8 +82,6 @@ cdef enum:
     END_GROUP = 1041            # no codes: the request waits for the next group,
     NEXT_RING = 1042            # and other rings go on in this one
 
-HISTORY_CODE = CODE_HISTORY
-
 
 cdef class CommitLoop(PortTable):
     """The single sequencer of writes.

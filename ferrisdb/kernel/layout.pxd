@@ -24,6 +24,7 @@ cpdef enum:
     CONTROL_COMPACTED = 704         # u64, ticket up to which ranges were compacted as clients asked
     CONTROL_AT_REST = 768           # u32, 1: nothing to compact, and nothing flushed for a while
     CONTROL_FIGURES = 776           # u64s, figures of the tree for stats (shm/control.py)
+    CONTROL_KEYSPACES = 2048        # u64, changes of the catalogue of key spaces, this generation
 
     STATE_STARTING = 1
     STATE_RUNNING = 2
@@ -69,7 +70,9 @@ cpdef enum:
     COMPLETION_REQUEST_NO = 0       # u64, coordinator: written last, release
     COMPLETION_STATUS = 8           # u32, 0 or the wire code of an error
     COMPLETION_REPLY_BYTES = 12     # u32
-    COMPLETION_SEQ = 16             # u64, last sequence of the batch; for STATUS != 0 a detail
+    # u64, last sequence of the batch. Of a conflict which check failed, from 0 on; all ones: what
+    # was read has expired.
+    COMPLETION_SEQ = 16
     COMPLETION_REPLY = 24           # 32 bytes
 
     METRICS_OFFSET = 36864          # METRICS_COUNT u64 counters, client
@@ -90,14 +93,20 @@ cpdef enum:
     REQUEST_DEADLINE_NS = 40        # u64, monotonic; a stall past it is answered with BusyError
     REQUEST_OPS_BYTES = 48          # u32
     REQUEST_COUNT_ = 52             # u32, operations
-    REQUEST_CHECKS_BYTES = 56       # u32, keys unchanged since the snapshot: u32 length, key
+    REQUEST_CHECKS_BYTES = 56       # u32, what must be unchanged since the snapshot: CHECK_*
     REQUEST_CPU = 60                # u32, CPU that the client runs on, plus 1; 0 unknown; a hint
-    REQUEST_LARGE_NO = 64           # u64, segment of the operations; 0 = they follow here
+    REQUEST_LARGE_NO = 64           # u64, segment of operations and checks; 0 = they follow here
     REQUEST_EXPIRY_US = 72          # u64, earliest expiry read: up to T a conflict; 0 none
 
     REQUEST_PAD = 1
     REQUEST_BATCH = 2
     REQUEST_CONTROL = 3             # operations as shm/control_request.py says
+    REQUEST_ATOMIC = 4              # a batch with atomic operations among the others
+
+    # A check: u32 bytes of the key in bits 0-23 and CHECK_* in bits 24-31, then the key; of a range
+    # u32 bytes of the end (0: no bound), start, end. Unaligned.
+    CHECK_KEY = 0
+    CHECK_RANGE = 1
 
     DURABILITY_ASYNC = 1
     DURABILITY_OS = 2

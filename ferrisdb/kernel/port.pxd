@@ -53,10 +53,9 @@ cdef enum:
     CODE_CONFLICT = 40
     CODE_SNAPSHOT_TOO_OLD = 41
     CODE_COMMIT_UNKNOWN = 42
+    CODE_HISTORY = 43
     CODE_BUSY = 51
     CODE_PROTOCOL = 60
-    # Never leaves the client's library: validate the reads again at a newer snapshot.
-    CODE_HISTORY = 1040
 
 cdef enum:
     CONTROL_OPS_MAX = 1 << 18   # two stored keys and a head are less

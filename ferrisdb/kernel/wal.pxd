@@ -7,6 +7,8 @@
 #           or REQUEST_PUT_TTL (relative, µs; only in a ring: the coordinator makes it absolute)
 #   .  key, value (for KIND_RANGE_DELETE: start, end; an empty end means no upper bound)
 #
+# REQUEST_ATOMIC_OP, only in a ring: see atomics.pxd.
+#
 # Record (8-aligned in the file, padded with zeros to 8):
 #   0  u32  crc: CRC-32C, seed crc32c(0, salt u64 + file offset u64), over bytes 4..end
 #   4  u32  ops_bytes

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ferrisdb import errors
 from ferrisdb.format.wal import Operation, OpKind
 from ferrisdb.kernel import layout as c
-from ferrisdb.kernel.commit import HISTORY_CODE, Reason
+from ferrisdb.kernel.commit import Reason
 from tests.support.commit_rig import BATCH_BYTES_MAX, GENERATION, Rig
 
 PROTOCOL = errors.ProtocolError.wire_code
@@ -189,7 +189,7 @@ def test_frozen_memtables_are_asked_and_older_history_is_not_guessed() -> None:
     rig.loop.set_history([])
     unknown = client.push(put(b"z"), checks=check(b"a"), snapshot_seq=1)
     rig.settle()
-    assert status(client, unknown) == HISTORY_CODE
+    assert status(client, unknown) == errors.HistoryGoneError.wire_code
 
 
 def test_what_was_read_and_has_expired_is_a_conflict() -> None:

@@ -1,0 +1,2 @@
+# cython: language_level=3
+"""Evaluate atomic operations; layouts in atomics.pxd."""

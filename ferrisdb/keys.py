@@ -8,6 +8,12 @@ from typing import Final
 
 DEFAULT_PREFIX: Final = b"\x00"
 
+KEYSPACE_TAG: Final = b"\x01"
+"""Begins a named key space's prefix; its id follows, u32 big-endian."""
+
+CATALOGUE_IDS: Final = b"\x02i"
+"""With an id behind it the catalogue's key that says that this key space lives."""
+
 
 def prefix_end(prefix: bytes) -> bytes | None:
     """Return the first key behind all that begin with `prefix`; None if there is none."""

@@ -78,21 +78,9 @@ class Publisher:
         Raises: SharedMemoryFullError, StorageError: the former version stays.
         """
         epoch = self._control.epoch + 1
-        tables = tuple(
-            TableRef(
-                number=t.number,
-                file_bytes=t.file_bytes,
-                level=t.level,
-                min_seq=t.min_seq,
-                max_seq=t.max_seq,
-                smallest=t.smallest,
-                largest=t.largest,
-                unbounded=t.unbounded,
-                has_ranges=t.range_delete_count > 0,
-            )
-            for t in version.tables()
+        page = encode(
+            VersionPage(epoch, self._control.generation, tuple(memtables), table_refs(version))
         )
-        page = encode(VersionPage(epoch, self._control.generation, tuple(memtables), tables))
         name = self._names.name("v", epoch)
         self.claim(name)
         unlink_segment(name)
@@ -185,3 +173,21 @@ class Publisher:
                 mapping.close()
         finally:
             os.close(fd)
+
+
+def table_refs(version: Version) -> tuple[TableRef, ...]:
+    """Return a version's tables as a version page names them."""
+    return tuple(
+        TableRef(
+            number=t.number,
+            file_bytes=t.file_bytes,
+            level=t.level,
+            min_seq=t.min_seq,
+            max_seq=t.max_seq,
+            smallest=t.smallest,
+            largest=t.largest,
+            unbounded=t.unbounded,
+            has_ranges=t.range_delete_count > 0,
+        )
+        for t in version.tables()
+    )

@@ -17,17 +17,21 @@ from ferrisdb.engine.open import DatabaseState, create_database, open_state
 from ferrisdb.engine.pick import PickOptions
 from ferrisdb.engine.recover import RecoveredLogs, recover_logs
 from ferrisdb.errors import Error
-from ferrisdb.format.filenames import DIR
+from ferrisdb.format.filenames import DIR, FileKind
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.commit import CommitLoop
+from ferrisdb.kernel.readview import ReadView
+from ferrisdb.kernel.table import Table
+from ferrisdb.keys import CATALOGUE_IDS, prefix_end
 from ferrisdb.options import Options
 from ferrisdb.seams import Clock, FileSystem, Rng
 from ferrisdb.shm.control import ControlPage
 from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.segment import Segment, unlink_segment
+from ferrisdb.shm.version_page import TableRef, VersionPage
 from ferrisdb.workers.memtables import MappedMemtable, Memtables
 from ferrisdb.workers.ports import Ports
-from ferrisdb.workers.publisher import Publisher
+from ferrisdb.workers.publisher import Publisher, table_refs
 from ferrisdb.workers.tree import Tree
 
 _log = logging.getLogger("ferrisdb.coordinator")
@@ -203,6 +207,23 @@ def _publish(
         last_time_us=recovered.last_time_us,
         cpu_count=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
     )
+    loop.set_keyspaces(_live_keyspaces(host, state, recovered))
     memtables.serve(loop, loop_writes=loop_writes)
     ports = Ports(host.directory.path, pages.names, loop, recovered.generation, recovered.outcomes)
     return Parts(pages, recovered.generation, memtables, tree, loop, ports)
+
+
+def _live_keyspaces(
+    host: Host, state: DatabaseState, recovered: RecoveredLogs[MappedMemtable]
+) -> list[int]:
+    """Return the ids that the catalogue of key spaces holds, as of what was recovered."""
+
+    def open_table(ref: TableRef) -> Table:
+        path = host.directory.file(FileKind.TABLE, ref.number)
+        return Table(path, path=path, file_number=ref.number)
+
+    newest_first = [memtable.table for _, memtable in reversed(recovered.memtables)]
+    page = VersionPage(0, recovered.generation, (), table_refs(state.version))
+    view = ReadView(0, page, newest_first, open_table)
+    found = view.keys(CATALOGUE_IDS, prefix_end(CATALOGUE_IDS), recovered.last_seq, 0)
+    return [int.from_bytes(key[len(CATALOGUE_IDS) :], "big") for key in found]

@@ -16,9 +16,12 @@
 # The hint is the key's value at the request's snapshot sequence, for where no memtable has a newer
 # one; with a hint the request carries its generation and sequence.
 #
+# The operand of ADD is ASCII decimal, too, as the value; of the others bytes; of EXPIRE and REMOVE
+# none.
+#
 # Reply of a request of type REQUEST_ATOMIC, 16 bytes: u32 how many of its atomic operations wrote
-# something, u32 zero, i64 the result of its last ADD (the sum), APPEND, AND, OR or XOR (bytes of
-# the value).
+# something; u32 1 if the result doesn't fit 64 bits, else 0; i64 the result of its last ADD (the
+# sum), APPEND, AND, OR or XOR (bytes of the value).
 
 cpdef enum Atomic:
     ATOMIC_ADD = 1              # ASCII decimal, 64 bits signed; absent: 0
@@ -48,3 +51,77 @@ cdef enum:
     REQUEST_ATOMIC_OP = 0x50
     ATOMIC_HEADER_BYTES = 40
     ATOMIC_REPLY_BYTES = 16
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from ferrisdb.kernel.cpu cimport load_u32, load_u64
+from ferrisdb.kernel.wal cimport STORED_KEY_BYTES_MAX, STORED_VALUE_BYTES_MAX
+
+cdef struct AtomicOp:
+    uint8_t operation
+    uint16_t flags
+    uint32_t key_bytes
+    uint32_t operand_bytes
+    uint32_t expected_bytes
+    uint32_t hint_bytes
+    uint64_t expires_us
+    uint64_t hint_expires_us
+    const uint8_t *key
+    const uint8_t *operand
+    const uint8_t *expected
+    const uint8_t *hint
+
+# A request's reply, as it stands in the completion.
+cdef struct AtomicReply:
+    uint32_t applied
+    uint32_t unfit
+    int64_t result
+
+# What the key holds when the operation's turn comes; an expired value is none.
+cdef struct Held:
+    const uint8_t *value
+    uint64_t expires_us
+    uint32_t value_bytes
+    bint present
+
+
+cdef inline uint32_t atomic_parse(const uint8_t *p, uint64_t left, AtomicOp *out) noexcept nogil:
+    # Bytes that the operation takes, or 0 if there is no well-formed one within `left` bytes.
+    cdef uint32_t word, payload
+    if left < ATOMIC_HEADER_BYTES:
+        return 0
+    word = load_u32(p)
+    out.key_bytes = word & 0xFFFFFF
+    payload = load_u32(p + 4)
+    out.operation = p[8]
+    out.flags = load_u32(p + 8) >> 16
+    out.operand_bytes = load_u32(p + 12)
+    out.expected_bytes = load_u32(p + 16)
+    out.expires_us = load_u64(p + 24)
+    out.hint_expires_us = load_u64(p + 32)
+    if (word >> 24 != REQUEST_ATOMIC_OP or out.key_bytes > STORED_KEY_BYTES_MAX
+            or out.operation < ATOMIC_ADD or out.operation > ATOMIC_REMOVE
+            or out.flags >= 2 * ATOMIC_IF_EARLIER
+            or out.operand_bytes > STORED_VALUE_BYTES_MAX
+            or out.expected_bytes > STORED_VALUE_BYTES_MAX
+            or <uint64_t>out.operand_bytes + out.expected_bytes > payload
+            or payload - out.operand_bytes - out.expected_bytes > STORED_VALUE_BYTES_MAX
+            or <uint64_t>payload + out.key_bytes > left - ATOMIC_HEADER_BYTES
+            or (out.flags & ATOMIC_RELATIVE and out.expires_us >> 60)):
+        return 0
+    out.hint_bytes = payload - out.operand_bytes - out.expected_bytes
+    out.key = p + ATOMIC_HEADER_BYTES
+    out.operand = out.key + out.key_bytes
+    out.expected = out.operand + out.operand_bytes
+    out.hint = out.expected + out.expected_bytes
+    return ATOMIC_HEADER_BYTES + out.key_bytes + payload
+
+
+cdef inline uint64_t atomic_room(const AtomicOp *op, const Held *held) noexcept nogil:
+    # The most that `atomic_apply` writes.
+    return 16 + 32 + <uint64_t>op.key_bytes + op.operand_bytes + held.value_bytes
+
+# Writes the resulting put or delete to `out`, which has atomic_room; returns its bytes, 0: nothing
+# is to be written; below 0: minus the wire code that answers the request.
+cdef int64_t atomic_apply(const AtomicOp *op, const Held *held, uint64_t time_us, uint8_t *out,
+                          AtomicReply *reply) noexcept nogil

@@ -23,3 +23,7 @@ class AtomicFlag(IntFlag):
     ATOMIC_KEEP_TTL = 64
     ATOMIC_IF_LATER = 128
     ATOMIC_IF_EARLIER = 256
+
+def evaluate(
+    operation: bytes, held: bytes | None, held_expires_us: int, time_us: int
+) -> tuple[bytes | None, int] | None: ...

@@ -4,9 +4,8 @@ from typing import Self
 
 from typing_extensions import Buffer
 
+from ferrisdb.kernel.judge import Judge
 from ferrisdb.kernel.memtable import Memtable, MemtableWriter
-from ferrisdb.kernel.ports import PortTable
-
 
 class Reason(IntEnum):
     TICK = 0
@@ -19,7 +18,7 @@ class Reason(IntEnum):
     IDLE = 7
     CONTROL = 8
 
-class CommitLoop(PortTable):
+class CommitLoop(Judge):
     @property
     def visible_seq(self) -> int: ...
     @property
@@ -28,12 +27,6 @@ class CommitLoop(PortTable):
     def wal_offset(self) -> int: ...
     @property
     def wal_synced(self) -> int: ...
-    @property
-    def large_port(self) -> int: ...
-    @property
-    def large_no(self) -> int: ...
-    @property
-    def large_bytes(self) -> int: ...
     @property
     def control_ops(self) -> bytes | None: ...
     @property
@@ -67,7 +60,6 @@ class CommitLoop(PortTable):
         capacity: int,
         history: Iterable[Memtable] = (),
     ) -> None: ...
-    def set_history(self, history: Iterable[Memtable]) -> None: ...
     def set_synced(self, offset: int) -> None: ...
     def closed(self, nbytes: int) -> None: ...
     def run(self, deadline_ns: int) -> int: ...

@@ -26,28 +26,24 @@ Source: group commit, DeWitt et al. 1984; sleep and wake: Dekker, a full fence o
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from ferrisdb.kernel cimport layout as c
-from ferrisdb.kernel.cpu cimport (cpu_number, fence_full, futex_wait, hash_bytes, leave_cpu,
-                                  load32_acquire, load32_relaxed, load64_acquire, load64_relaxed,
-                                  load_u32, monotonic_ns, pause, put_u32, put_u64,
-                                  store32_release, store64_relaxed, store64_release, wall_us)
-from ferrisdb.kernel.memtable cimport Memtable, MemtableWriter
-from ferrisdb.kernel.overlay cimport overlay_add, overlay_clear, overlay_has
+from ferrisdb.kernel.atomics cimport ATOMIC_REPLY_BYTES
+from ferrisdb.kernel.cpu cimport (cpu_number, fence_full, futex_wait, leave_cpu, load32_acquire,
+                                  load32_relaxed, load64_acquire, load64_relaxed, monotonic_ns,
+                                  pause, put_u32, put_u64, store32_release, store64_relaxed,
+                                  store64_release, wall_us)
+from ferrisdb.kernel.judge cimport END_GROUP, ENTRY_COUNT, NEXT_RING, Entry, Judge, Placed
+from ferrisdb.kernel.memtable cimport MemtableWriter
 from ferrisdb.kernel.port cimport (CODE_BATCH_TOO_LARGE, CODE_BUSY, CODE_COMMIT_UNKNOWN,
-                                   CODE_CONFLICT, CODE_HISTORY, CODE_PROTOCOL,
-                                   CODE_SNAPSHOT_TOO_OLD, PEEK_FAULT, PEEK_NONE, PEEK_PAD,
-                                   PEEK_REQUEST, Outcome, Port, Request, check_ops, complete,
+                                   CODE_PROTOCOL, CODE_SNAPSHOT_TOO_OLD, PEEK_FAULT, PEEK_NONE,
+                                   PEEK_PAD, PEEK_REQUEST, Outcome, Port, Request, complete,
                                    known_outcome, peek)
-from ferrisdb.kernel.ports cimport PortTable
-from ferrisdb.kernel.source cimport KIND_RANGE_DELETE
-from ferrisdb.kernel.wal cimport (WAL_RECORD_HEADER_BYTES, Op, op_parse, wal_record_bytes,
-                                  wal_seal)
+from ferrisdb.kernel.wal cimport WAL_RECORD_HEADER_BYTES, wal_record_bytes, wal_seal
 
 from ferrisdb.errors import ProtocolError, UsageError
 
@@ -67,7 +63,6 @@ cpdef enum Reason:
     CONTROL = 8         # a client asks for something: see control_ops, then answer_control()
 
 cdef enum:
-    ENTRY_COUNT = 1024          # requests in one group
     GROUP_BYTES = 1 << 20       # a group ends here, unless its first record alone is larger
     LINK_BEHIND_MAX = 256       # pending nodes that a busy loop leaves unlinked
     LINK_WAIT_NS = 4000         # how long fewer than 16 pending nodes wait for company
@@ -79,11 +74,7 @@ cdef enum:
     STAGE_WRITTEN = 2
     STAGE_POISONED = 3
 
-    END_GROUP = 1041            # no codes: the request waits for the next group,
-    NEXT_RING = 1042            # and other rings go on in this one
-
-
-cdef class CommitLoop(PortTable):
+cdef class CommitLoop(Judge):
     """The single sequencer of writes.
 
     Shape:   control and doorbell, their mapped writable segments.
@@ -106,23 +97,17 @@ cdef class CommitLoop(PortTable):
         self.spin_ns = spin_ns
         self.cpu_count = cpu_count
         self.fd = -1
-        self.history = []
-        self.entries = <Entry *>calloc(ENTRY_COUNT, sizeof(Entry))
-        if not self.entries:
-            raise MemoryError()
-        self._grow(GROUP_BYTES)
+        self.grow(GROUP_BYTES)
         self.attention_seen = load32_acquire(self.doorbell + c.DOORBELL_ATTENTION) - 1
 
     def __dealloc__(self):
-        free(self.entries)
-        free(self.group)
         if self.control:
             PyBuffer_Release(&self._control_buffer)
             PyBuffer_Release(&self._doorbell_buffer)
 
     def remove_port(self, uint32_t index):
         """Stop serving the port; its segment may be unmapped afterwards."""
-        PortTable.remove_port(self, index)
+        Judge.remove_port(self, index)
         if self.large_no and self.large_port == index:
             self.large_no = 0
             self.large_ops = None
@@ -146,11 +131,6 @@ cdef class CommitLoop(PortTable):
         self.wal_capacity = capacity
         self.rotate_wanted = False
         self.set_history(history)
-
-    def set_history(self, history):
-        """Name the frozen memtables that judgement may look into, any order."""
-        self.history = list(history)
-        self.history_first_seq = min([m.first_seq for m in [self.memtable, *self.history]])
 
     def set_synced(self, uint64_t offset):
         """Note that the WAL file is durable below `offset` (a background sync ended)."""
@@ -329,30 +309,13 @@ cdef class CommitLoop(PortTable):
             if monotonic_ns() >= end:
                 return False
 
-    cdef int _grow(self, uint64_t more) except -1 nogil:
-        cdef uint64_t want = self.group_bytes + more
-        cdef void *grown
-        if want <= self.group_room:
-            return 0
-        want = (want + (1 << 16)) & ~<uint64_t>0xFFF
-        grown = realloc(self.group, want)
-        if grown == NULL:
-            with gil:
-                raise MemoryError()
-        self.group = <uint8_t *>grown
-        self.group_room = want
-        return 0
-
     cdef int _gather(self) except -1 nogil:
         """Copy, check and judge requests of all rings, one of each in turn, into one group."""
         cdef uint32_t i, k, first = self.port_first
         cdef bint took = True
         cdef int result
-        self.group_bytes = self.group_ops_bytes = self.group_count = 0
-        self.entry_count = 0
+        self.begin_group()
         self.group_sync = False
-        self.overlay_entries = 0
-        overlay_clear(&self.overlay)
         if self.rotate_wanted or self.control_ops is not None:
             return 0
         self.group_time_us = 0
@@ -399,12 +362,23 @@ cdef class CommitLoop(PortTable):
             status = self._admit(index, &request)
             if status == END_GROUP or status == NEXT_RING:
                 return 2 if status == END_GROUP else 0
+            self.placed.detail = 0
             if status == 0:
-                status = self._place(&request)
+                status = self.place(&request)
+                if status == 0 and request.kind == c.REQUEST_ATOMIC:
+                    status = self._admit_results()
+                    if status:
+                        self.forget_placed()
+                if status == END_GROUP:
+                    return 2
             if status == CODE_PROTOCOL:
                 self._fault(index)
                 return 0
         self._enter(index, &request, status)
+        if status == 0 and request.kind == c.REQUEST_ATOMIC:
+            self.overlay_entries = self.entry_count     # its results are in the overlay already
+        if status == 0 and self.entries[self.entry_count - 1].catalogue:
+            return 2                                    # J4
         if self.large_no and self.large_port == index:
             self.large_no = 0
             with gil:
@@ -440,7 +414,7 @@ cdef class CommitLoop(PortTable):
             if self.large_no == 0:
                 self.large_no = request.large_no
                 self.large_port = index
-                self.large_bytes = request.ops_bytes
+                self.large_bytes = <uint64_t>request.ops_bytes + request.checks_bytes
             if self.large_port != index:
                 # Another client's is fetched first. To end the group here would keep its turn
                 # from ever coming where this ring is looked at before it.
@@ -449,65 +423,43 @@ cdef class CommitLoop(PortTable):
                 return END_GROUP
         if self.group_bytes and self.group_bytes + record_bytes > GROUP_BYTES:
             return END_GROUP
-        if (self.wal_offset + self.group_bytes + record_bytes > self.wal_capacity
-                or not self.memtable.has_room(self.group_ops_bytes + request.ops_bytes,
-                                              self.group_count + request.count)):
+        if not self._fits(request.ops_bytes, request.count, 0):
             self.rotate_wanted = True
             return END_GROUP
         return 0
 
-    cdef uint32_t _place(self, const Request *request) except? 0xFFFFFFFF nogil:
-        """Copy the operations to where their record goes, then check and judge the copy."""
-        cdef uint64_t record_bytes = wal_record_bytes(request.ops_bytes, 0)
-        cdef uint8_t *record
-        cdef const uint8_t *ops = request.ops
-        self._grow(record_bytes + request.checks_bytes)
-        record = self.group + self.group_bytes
-        if request.large_no:
-            with gil:
-                ops = <const uint8_t *>PyBytes_AS_STRING(self.large_ops)
-        memcpy(record + WAL_RECORD_HEADER_BYTES, ops, request.ops_bytes)
-        memcpy(record + record_bytes, request.checks, request.checks_bytes)
-        if not check_ops(record + WAL_RECORD_HEADER_BYTES, request.ops_bytes, request.count,
-                         self.group_time_us):
-            return CODE_PROTOCOL
-        if request.expiry_us and request.expiry_us <= self.group_time_us:
-            return CODE_CONFLICT
-        if request.checks_bytes:
-            return self._judge(request.snapshot_seq, record + record_bytes, request.checks_bytes)
+    cdef bint _fits(self, uint64_t ops_bytes, uint32_t count, uint64_t reply_bytes) noexcept nogil:
+        """Tell whether log and memtable have room for one more record."""
+        return (self.wal_offset + self.group_bytes + wal_record_bytes(ops_bytes, reply_bytes)
+                <= self.wal_capacity
+                and self.memtable.has_room(self.group_ops_bytes + ops_bytes,
+                                           self.group_count + count))
+
+    cdef uint32_t _admit_results(self) noexcept nogil:
+        """Tell whether the group can take what atomic operations came to; as `_admit`."""
+        cdef uint64_t ops_bytes = self.placed.ops_bytes
+        if (ops_bytes > load64_relaxed(self.control + c.CONTROL_BATCH_BYTES_MAX)
+                or not self.memtable.could_hold(ops_bytes, self.placed.count)):
+            return CODE_BATCH_TOO_LARGE
+        if self.entry_count and self.group_bytes + ops_bytes > GROUP_BYTES:
+            return END_GROUP
+        if not self._fits(ops_bytes, self.placed.count, ATOMIC_REPLY_BYTES):
+            self.rotate_wanted = True
+            return END_GROUP
         return 0
 
     cdef void _enter(self, uint32_t index, const Request *request, uint32_t status) noexcept nogil:
         """Put the request into the group: its record's header, or just the answer that it gets."""
         cdef Port *port = &self.ports[index]
         cdef Entry *entry = &self.entries[self.entry_count]
-        cdef uint64_t record_bytes = wal_record_bytes(request.ops_bytes, 0)
-        cdef uint64_t ops_end = WAL_RECORD_HEADER_BYTES + <uint64_t>request.ops_bytes
-        cdef uint8_t *record = self.group + self.group_bytes
         entry.port = index
         entry.status = status
         entry.request_no = request.request_no
-        entry.count = request.count
+        entry.catalogue = False
+        entry.first_seq = self.placed.detail
         entry.known = known_outcome(port, request.request_no) != NULL
         if status == 0 and not entry.known:
-            entry.first_seq = self.visible_seq + self.group_count + 1
-            entry.record = self.group_bytes
-            entry.record_bytes = record_bytes
-            entry.ops_bytes = request.ops_bytes
-            memset(record, 0, WAL_RECORD_HEADER_BYTES)
-            put_u32(record + 4, request.ops_bytes)
-            put_u64(record + 8, entry.first_seq)
-            put_u32(record + 16, request.count)
-            put_u64(record + 32, self.group_time_us)
-            memcpy(record + 40, port.client_id, 16)
-            put_u64(record + 56, request.request_no)
-            put_u64(record + 64, request.unanswered_no)
-            memset(record + ops_end, 0, record_bytes - ops_end)
-            self.group_bytes += record_bytes
-            self.group_ops_bytes += request.ops_bytes
-            self.group_count += request.count
-            if request.durability == c.DURABILITY_SYNC:
-                self.group_sync = True
+            self._enter_record(port, entry, request)
         if request.cpu and request.cpu == cpu_number():
             self.crowded += 1
         self.entry_count += 1
@@ -516,80 +468,49 @@ cdef class CommitLoop(PortTable):
         port.unanswered_no = request.unanswered_no
         port.tick = self.tick
 
-    cdef uint32_t _judge(self, uint64_t snapshot_seq, const uint8_t *checks,
-                         uint64_t checks_bytes) noexcept nogil:
-        """Tell whether a key that the request has read was written after its snapshot."""
-        cdef uint64_t at = 0, hash
-        cdef uint32_t n
-        if snapshot_seq + 1 < self.history_first_seq:
-            return CODE_HISTORY
-        self._overlay_fill()
-        while at < checks_bytes:
-            if checks_bytes - at < 4:
-                return CODE_PROTOCOL
-            n = load_u32(checks + at)
-            at += 4
-            if n > checks_bytes - at:
-                return CODE_PROTOCOL
-            hash = hash_bytes(checks + at, n)
-            if overlay_has(&self.overlay, hash):
-                return CODE_CONFLICT
-            if self._newest(checks + at, n, hash, snapshot_seq) > snapshot_seq:
-                return CODE_CONFLICT
-            at += n
-        return 0
-
-    cdef uint64_t _newest(self, const uint8_t *key, uint32_t key_bytes, uint64_t hash,
-                          uint64_t above) noexcept nogil:
-        cdef uint64_t newest = self.memtable.newest_seq(key, key_bytes, hash)
-        if newest > above:
-            return newest
-        if self.memtable.range_count():
-            newest = max(newest, self.memtable.covering_seq(key, key_bytes, 0xFFFFFFFFFFFFFFFF))
-        if self.history_first_seq == self.memtable.first_seq:
-            return newest
-        return max(newest, self._newest_frozen(key, key_bytes, hash))
-
-    cdef uint64_t _newest_frozen(self, const uint8_t *key, uint32_t key_bytes,
-                                 uint64_t hash) noexcept with gil:
-        cdef uint64_t newest = 0
-        cdef Memtable frozen
-        for frozen in self.history:
-            newest = max(newest, frozen.newest_seq(key, key_bytes, hash))
-            if frozen.range_count():
-                newest = max(newest, frozen.covering_seq(key, key_bytes, 0xFFFFFFFFFFFFFFFF))
-        return newest
-
-    cdef void _overlay_fill(self) noexcept nogil:
-        """Add the keys of the group's entries that have come since the last time."""
-        cdef Entry *entry
-        cdef Op op
-        cdef uint64_t at
-        cdef uint32_t used
-        cdef const uint8_t *ops
-        while self.overlay_entries < self.entry_count:
-            entry = &self.entries[self.overlay_entries]
-            self.overlay_entries += 1
-            if entry.status or entry.known:
-                continue
-            ops = self.group + entry.record + WAL_RECORD_HEADER_BYTES
-            at = 0
-            while at < entry.ops_bytes and not self.overlay.everything:
-                used = op_parse(ops + at, entry.ops_bytes - at, &op)
-                if used == 0:
-                    break
-                at += used
-                if op.kind == KIND_RANGE_DELETE:
-                    self.overlay.everything = True
-                else:
-                    overlay_add(&self.overlay, hash_bytes(op.key, op.key_bytes))
+    cdef void _enter_record(self, const Port *port, Entry *entry,
+                            const Request *request) noexcept nogil:
+        """Complete the record around the operations that were placed."""
+        cdef Placed *placed = &self.placed
+        cdef uint64_t ops_end = WAL_RECORD_HEADER_BYTES + placed.ops_bytes
+        cdef uint8_t *record = self.group + self.group_bytes
+        entry.first_seq = self.visible_seq + self.group_count + 1
+        entry.count = placed.count
+        entry.record = self.group_bytes
+        entry.ops_bytes = <uint32_t>placed.ops_bytes
+        entry.reply_bytes = placed.reply_bytes
+        entry.catalogue = placed.catalogue
+        if placed.reply_bytes:
+            memcpy(entry.reply, &placed.reply, placed.reply_bytes)
+            if placed.count == 0:
+                # Nothing changes: a client that loses the answer asks again, and is judged again.
+                entry.record_bytes = 0
+                return
+        entry.record_bytes = wal_record_bytes(placed.ops_bytes, placed.reply_bytes)
+        memset(record, 0, WAL_RECORD_HEADER_BYTES)
+        put_u32(record + 4, entry.ops_bytes)
+        put_u64(record + 8, entry.first_seq)
+        put_u32(record + 16, entry.count)
+        put_u32(record + 20, entry.reply_bytes << 16)
+        put_u64(record + 32, self.group_time_us)
+        memcpy(record + 40, port.client_id, 16)
+        put_u64(record + 56, request.request_no)
+        put_u64(record + 64, request.unanswered_no)
+        memcpy(record + ops_end, entry.reply, entry.reply_bytes)
+        memset(record + ops_end + entry.reply_bytes, 0,
+               entry.record_bytes - ops_end - entry.reply_bytes)
+        self.group_bytes += entry.record_bytes
+        self.group_ops_bytes += entry.ops_bytes
+        self.group_count += entry.count
+        if request.durability == c.DURABILITY_SYNC:
+            self.group_sync = True
 
     cdef void _seal(self) noexcept nogil:
         cdef uint32_t i
         cdef Entry *entry
         for i in range(self.entry_count):
             entry = &self.entries[i]
-            if entry.status == 0 and not entry.known:
+            if entry.status == 0 and not entry.known and entry.record_bytes:
                 put_u64(self.group + entry.record + 24, self.wal_synced)
                 wal_seal(self.group + entry.record, entry.record_bytes,
                          self.wal_offset + entry.record, self.salt)
@@ -619,19 +540,25 @@ cdef class CommitLoop(PortTable):
         for i in range(self.entry_count):
             entry = &self.entries[i]
             if entry.status == 0 and not entry.known:
-                self.memtable.apply_ops(self.group + entry.record + WAL_RECORD_HEADER_BYTES,
-                                        entry.ops_bytes, entry.first_seq)
+                if entry.ops_bytes:
+                    self.memtable.apply_ops(self.group + entry.record + WAL_RECORD_HEADER_BYTES,
+                                            entry.ops_bytes, entry.first_seq)
                 outcome = &self.ports[entry.port].outcomes[entry.request_no % c.COMPLETION_COUNT]
                 outcome.request_no = entry.request_no
                 outcome.first_seq = entry.first_seq
                 outcome.count = entry.count
-                outcome.reply_bytes = 0
+                outcome.reply_bytes = entry.reply_bytes
+                memcpy(outcome.reply, entry.reply, entry.reply_bytes)
                 self.commits += 1
         self.visible_seq += self.group_count
         if self.group_time_us > self.last_time_us:
             self.last_time_us = self.group_time_us
         store64_relaxed(self.control + c.CONTROL_LAST_TIME_US, self.last_time_us)
         store64_release(self.control + c.CONTROL_VISIBLE_SEQ, self.visible_seq)     # L2
+        if self.note_keyspaces():
+            # Behind the sequence: who sees this word moved, sees the catalogue that moved it.
+            store64_release(self.control + c.CONTROL_KEYSPACES,
+                            load64_relaxed(self.control + c.CONTROL_KEYSPACES) + 1)
         self._answer(0)
         self._wake()
         self.groups += 1
@@ -641,7 +568,7 @@ cdef class CommitLoop(PortTable):
             free(self.group)
             self.group = NULL
             self.group_room = self.group_bytes = 0
-            self._grow(GROUP_BYTES)
+            self.grow(GROUP_BYTES)
         if self._pending() == 0:
             self._link(0)
         elif self._pending() > LINK_BEHIND_MAX:
@@ -665,7 +592,7 @@ cdef class CommitLoop(PortTable):
             if entry.status == 0 and (status == 0 or entry.known):
                 outcome = &port.outcomes[entry.request_no % c.COMPLETION_COUNT]
             complete(port, entry.request_no, 0 if outcome != NULL else entry.status or status,
-                     self.visible_seq, outcome)
+                     entry.first_seq, outcome)
 
     cdef void _link(self, uint32_t count_max) noexcept nogil:
         """Put pending nodes in order and publish how far the order is complete."""

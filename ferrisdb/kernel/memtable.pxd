@@ -28,6 +28,11 @@ cdef class Memtable:
     cdef uint64_t covering_seq(self, const uint8_t *key, uint32_t key_bytes,
                                uint64_t snapshot_seq) noexcept nogil
 
+    # Whether a version or a range tombstone of [start, end) is newer; end_bytes 0: no bound. Asked
+    # where the order is complete.
+    cdef bint changed_since(self, const uint8_t *start, uint32_t start_bytes, const uint8_t *end,
+                            uint32_t end_bytes, uint64_t seq) noexcept nogil
+
 cdef class MemtableWriter(Memtable):
     cdef uint64_t used
     cdef uint64_t keys

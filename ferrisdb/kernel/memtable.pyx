@@ -196,6 +196,39 @@ cdef class Memtable:
         """Return the newest range tombstone <= snapshot over the key, 0 if none; O(tombstones)."""
         return self.covering_tail(key, key_bytes, snapshot_seq, 0)
 
+    cdef bint changed_since(self, const uint8_t *start, uint32_t start_bytes, const uint8_t *end,
+                            uint32_t end_bytes, uint64_t seq) noexcept nogil:
+        cdef uint32_t at = load32_acquire(self.base + c.MEMTABLE_RANGES)
+        cdef uint32_t node = 0, succ, beyond = 0, s, e
+        cdef int level = c.MEMTABLE_HEIGHT_MAX - 1
+        cdef const uint8_t *r
+        # Range tombstones are chained newest first.
+        while at:
+            r = self.base + at
+            if load64_relaxed(r) <= seq:
+                break
+            s, e = load32_relaxed(r + 12), load32_relaxed(r + 16)
+            if ((end_bytes == 0 or compare(r + 24, s, end, end_bytes) < 0)
+                    and (e == 0 or compare(start, start_bytes, r + 24 + s, e) < 0)):
+                return True
+            at = load32_relaxed(r + 8)
+        while level >= 0:
+            succ = _next(self.base, node, level)
+            if succ and succ != beyond and _compare_node(
+                    self.base, succ, start, start_bytes) < 0:
+                node = succ
+            else:
+                beyond = succ
+                level -= 1
+        node = _next(self.base, node, 0)
+        while node and (end_bytes == 0 or _compare_node(self.base, node, end, end_bytes) < 0):
+            if load64_relaxed(self.base + load32_acquire(self.base + node)) > seq:
+                return True
+            node = _next(self.base, node, 0)
+            if node:
+                prefetch_line(self.base + _next(self.base, node, 0))
+        return False
+
     @property
     def range_tombstone_count(self):
         """Range tombstones written so far."""

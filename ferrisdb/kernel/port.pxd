@@ -3,10 +3,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from ferrisdb.kernel cimport layout as c
-from ferrisdb.kernel.cpu cimport (compare, load32_relaxed, load64_acquire, load_u32, load_u64,
-                                  put_u32, put_u64, store64_release)
-from ferrisdb.kernel.source cimport KIND_PUT_EXPIRING, KIND_RANGE_DELETE
-from ferrisdb.kernel.wal cimport REQUEST_PUT_TTL, STORED_KEY_BYTES_MAX, Op, op_parse
+from ferrisdb.kernel.cpu cimport (load32_relaxed, load64_acquire, load_u32, load_u64, put_u32,
+                                  put_u64, store64_release)
 
 # What became of a request, for a client that asks again.
 cdef struct Outcome:
@@ -30,13 +28,13 @@ cdef struct Port:
 
 # A request's header: a copy, checked. Its operations and checks still lie in the ring.
 cdef struct Request:
-    const uint8_t *ops          # meaningless where large_no is not 0
+    const uint8_t *ops          # both meaningless where large_no is not 0
     const uint8_t *checks
     uint32_t nbytes
     uint32_t ops_bytes
     uint32_t checks_bytes
     uint32_t count
-    uint8_t kind                # REQUEST_BATCH or REQUEST_CONTROL
+    uint8_t kind                # REQUEST_BATCH, REQUEST_ATOMIC or REQUEST_CONTROL
     uint32_t cpu
     uint8_t durability
     uint64_t request_no
@@ -50,6 +48,7 @@ cdef struct Request:
 cdef enum:
     # Wire codes of ferrisdb.errors.
     CODE_BATCH_TOO_LARGE = 14
+    CODE_KEYSPACE_DROPPED = 19
     CODE_CONFLICT = 40
     CODE_SNAPSHOT_TOO_OLD = 41
     CODE_COMMIT_UNKNOWN = 42
@@ -59,6 +58,7 @@ cdef enum:
 
 cdef enum:
     CONTROL_OPS_MAX = 1 << 18   # two stored keys and a head are less
+    CHECKS_BYTES_MAX = 4 << 20  # in a segment of their own
 
 cdef enum:
     PEEK_NONE = 0               # the ring is empty
@@ -98,14 +98,17 @@ cdef inline int peek(const Port *port, Request *out) noexcept nogil:
     out.count = load_u32(head + c.REQUEST_COUNT_)
     out.checks_bytes = load_u32(head + c.REQUEST_CHECKS_BYTES)
     out.cpu = load_u32(head + c.REQUEST_CPU)
-    need = c.REQUEST_HEADER_BYTES + ((<uint64_t>out.checks_bytes + 7) & ~<uint64_t>7)
+    need = c.REQUEST_HEADER_BYTES
     if out.large_no == 0:
-        need += out.ops_bytes
+        need += ((<uint64_t>out.checks_bytes + 7) & ~<uint64_t>7) + out.ops_bytes
+    elif out.checks_bytes > CHECKS_BYTES_MAX:
+        return PEEK_FAULT
     if need > out.nbytes or <uint64_t>out.count * 8 > out.ops_bytes:
         return PEEK_FAULT
     if out.kind == c.REQUEST_CONTROL and (out.large_no or out.ops_bytes > CONTROL_OPS_MAX):
         return PEEK_FAULT
-    if out.kind != c.REQUEST_BATCH and out.kind != c.REQUEST_CONTROL or out.request_no == 0:
+    if (out.kind != c.REQUEST_BATCH and out.kind != c.REQUEST_ATOMIC
+            and out.kind != c.REQUEST_CONTROL or out.request_no == 0):
         return PEEK_FAULT
     if port.next_no and out.request_no != port.next_no:
         return PEEK_FAULT
@@ -114,7 +117,8 @@ cdef inline int peek(const Port *port, Request *out) noexcept nogil:
     if out.durability < c.DURABILITY_ASYNC or out.durability > c.DURABILITY_SYNC:
         return PEEK_FAULT
     out.ops = place + c.REQUEST_HEADER_BYTES
-    out.checks = place + out.nbytes - ((<uint64_t>out.checks_bytes + 7) & ~<uint64_t>7)
+    out.checks = place + out.nbytes - (
+        0 if out.large_no else (<uint64_t>out.checks_bytes + 7) & ~<uint64_t>7)
     return PEEK_REQUEST
 
 
@@ -140,28 +144,3 @@ cdef inline void complete(Port *port, uint64_t request_no, uint32_t status, uint
         memcpy(completion + c.COMPLETION_REPLY, outcome.reply, 32)
     store64_release(completion + c.COMPLETION_REQUEST_NO, request_no)
     port.touched = True
-
-
-cdef inline bint check_ops(uint8_t *ops, uint64_t ops_bytes, uint32_t count,
-                           uint64_t time_us) noexcept nogil:
-    # Tell whether copied operations are well-formed; relative expiries become absolute here.
-    cdef Op op
-    cdef uint64_t at = 0
-    cdef uint32_t used, seen = 0
-    while at < ops_bytes:
-        used = op_parse(ops + at, ops_bytes - at, &op)
-        if used == 0:
-            return False
-        if op.kind == KIND_RANGE_DELETE and op.value_bytes and (
-                op.value_bytes > STORED_KEY_BYTES_MAX
-                or compare(op.key, op.key_bytes, op.value, op.value_bytes) >= 0):
-            return False
-        if op.kind == REQUEST_PUT_TTL:
-            # Sums with the time stay below 2**63.
-            if op.expires_us >> 60:
-                return False
-            put_u32(ops + at, op.key_bytes | <uint32_t>KIND_PUT_EXPIRING << 24)
-            put_u64(ops + at + 8, time_us + op.expires_us)
-        at += used
-        seen += 1
-    return seen == count

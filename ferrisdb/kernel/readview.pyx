@@ -13,6 +13,7 @@ from libc.stdlib cimport calloc, free, malloc
 from ferrisdb.kernel.cpu cimport hash_bytes
 from ferrisdb.kernel.level cimport Level
 from ferrisdb.kernel.memtable cimport Memtable
+from ferrisdb.kernel.merge cimport Scan
 from ferrisdb.kernel.run cimport TableRun
 from ferrisdb.kernel.source cimport KIND_DELETE, Hit
 from ferrisdb.kernel.table cimport Table
@@ -308,3 +309,16 @@ cdef class ReadView:
                     found.append((<Table>run.at(begin)).tombstones)
                 begin += 1
         return 0
+
+    def keys(self, bytes first not None, bytes last, uint64_t snapshot_seq, uint64_t now_us):
+        """Return the stored keys of [first, last) that are live at a snapshot; for few of them."""
+        cdef list sources = [], found = []
+        self.collect(first, last, snapshot_seq, sources, found)
+        if not sources:
+            return []
+        scan = Scan(sources, found, prefix_bytes=0, start=first, end=last, reverse=False,
+                    limit=None, keys_only=True, snapshot_seq=snapshot_seq, now_us=now_us)
+        keys = []
+        while rows := scan.fetch(1024):
+            keys += rows
+        return keys

@@ -375,7 +375,7 @@ WRONG_HEADERS: list[dict[str, Any]] = [
     {"nbytes": 1 << 31},
     {"nbytes": 0xFFFFFFF8},
     {"kind": 0},
-    {"kind": 4},
+    {"kind": 5},
     {"kind": 255},
     {"request_no": 0},
     {"request_no": 5},

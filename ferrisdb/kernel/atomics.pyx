@@ -284,7 +284,8 @@ def evaluate(bytes operation not None, held, uint64_t held_expires_us, uint64_t 
     cdef int64_t done
     cdef AtomicReply reply
     cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(operation)
-    if atomic_parse(p, <uint64_t>len(operation), &op) != <uint64_t>len(operation):
+    if len(operation) == 0 or atomic_parse(
+            p, <uint64_t>len(operation), &op) != <uint64_t>len(operation):
         raise ProtocolError("this is no atomic operation")
     before.present = held is not None
     before.value, before.value_bytes, before.expires_us = NULL, 0, 0

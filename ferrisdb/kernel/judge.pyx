@@ -5,6 +5,8 @@ Each request is judged against the memtables plus what the requests before it in
 (the overlay). No disk is read here. Where the memtables no longer reach back to the sequence at
 which a client read, it is told so (HISTORY), and reads anew.
 
+One module, because conflicts and evaluation ask one overlay, which follows the group's buffer.
+
 Invariants
     J1  A request is copied out of its client's memory before anything of it is checked; only the
         copy is used afterwards.

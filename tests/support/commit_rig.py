@@ -40,7 +40,24 @@ class Client:
         **header: int,
     ) -> int:
         """Put a request into the ring; `header` overrides its words. Returns its number."""
-        ops = encode_operations(operations)
+        return self.push_encoded(
+            encode_operations(operations),
+            len(operations),
+            durability=durability,
+            checks=checks,
+            **header,
+        )
+
+    def push_encoded(
+        self,
+        ops: bytes,
+        op_count: int,
+        *,
+        durability: int = c.DURABILITY_OS,
+        checks: bytes = b"",
+        **header: int,
+    ) -> int:
+        """Put a request of encoded operations into the ring, as `push`."""
         body = ops + bytes(-len(ops) % 8) + checks + bytes(-len(checks) % 8)
         words = {
             "nbytes": c.REQUEST_HEADER_BYTES + len(body),
@@ -51,7 +68,7 @@ class Client:
             "snapshot_seq": 0,
             "deadline_ns": 0,
             "ops_bytes": len(ops),
-            "count": len(operations),
+            "count": op_count,
             "checks_bytes": len(checks),
             "large_no": 0,
             "expiry_us": 0,
@@ -100,6 +117,16 @@ class Client:
         number, status, _, seq = struct.unpack_from("<QIIQ", self.segment, at)
         return Answer(number, status, seq) if number == request_no else None
 
+    def reply(self, request_no: int) -> tuple[int, int, int]:
+        """Return (applied, unfit, result) of an atomic request's completion."""
+        at = c.COMPLETIONS_OFFSET + request_no % c.COMPLETION_COUNT * c.COMPLETION_BYTES
+        size = struct.unpack_from("<I", self.segment, at + c.COMPLETION_REPLY_BYTES)[0]
+        assert size == 16, size
+        applied, unfit, result = struct.unpack_from(
+            "<IIq", self.segment, at + c.COMPLETION_REPLY
+        )
+        return applied, unfit, result
+
     @property
     def error(self) -> int:
         """Why it is served no longer; 0 if it is."""
@@ -126,16 +153,21 @@ class Rig:
         #: What was written: a file of `capacity` bytes, of which groups say their offsets.
         self.log: list[tuple[int, bytes]] = []
         self.synced = 0
+        self._next_number = 1
+        #: Frozen memtables that the loop may ask, newest first.
+        self.frozen: list[MemtableWriter] = []
         self.rotate()
         # A new loop has its caller look at the registry first.
         self.step()
 
-    def rotate(self) -> None:
-        """Give the loop an empty memtable and log file."""
-        history = [self.memtable] if self.loop.visible_seq else []
+    def rotate(self, *, keep: bool = False) -> None:
+        """Give the loop an empty memtable and log file; `keep` all frozen ones as its history."""
+        if self.loop.visible_seq:
+            self.frozen = [self.memtable, *(self.frozen if keep else [])]
         self.memtable: MemtableWriter = MemtableWriter(
-            bytearray(self.memtable_bytes), 1, self.loop.visible_seq + 1
+            bytearray(self.memtable_bytes), self._next_number, self.loop.visible_seq + 1
         )
+        self._next_number += 1
         self.log.clear()
         self.loop.set_log(
             self.memtable,
@@ -144,7 +176,7 @@ class Rig:
             offset=128,
             synced_to=128,
             capacity=self.capacity,
-            history=history,
+            history=self.frozen,
         )
 
     def client(self, **arguments: list[tuple[int, int, int, bytes]]) -> Client:
@@ -182,3 +214,19 @@ class Rig:
         self.loop.link_all()
         rows = self.memtable.source(self.loop.visible_seq).rows()
         return {key: value for key, _, kind, _, value in rows if kind != 2}
+
+    def everything(self) -> dict[bytes, bytes]:
+        """Return what all kept memtables hold together, expiries left out of account."""
+        self.loop.link_all()
+        newest: dict[bytes, tuple[int, int, bytes]] = {}
+        ranges = []
+        for memtable in (self.memtable, *self.frozen):
+            ranges += memtable.range_tombstones()
+            for key, seq, kind, _, value in memtable.source(self.loop.visible_seq).rows():
+                newest[key] = max(newest.get(key, (0, 0, b"")), (seq, kind, value))
+        return {
+            key: value
+            for key, (seq, kind, value) in newest.items()
+            if kind != 2
+            and not any(s <= key and (not e or key < e) and at > seq for s, e, at in ranges)
+        }

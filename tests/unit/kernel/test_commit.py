@@ -343,7 +343,7 @@ def test_a_large_batch_that_is_not_what_was_said_faults_its_client(supplied: byt
     assert status(other, 1) == 0
 
 
-def test_checks_of_a_large_batch_must_lie_in_its_record() -> None:
+def test_checks_of_a_large_batch_have_a_bound() -> None:
     rig = Rig()
     client, other = rig.client(), rig.client()
     client.push(large_no=9, ops_bytes=10, count=1, checks_bytes=1 << 30)

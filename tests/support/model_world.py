@@ -146,8 +146,7 @@ class World:
             self._model.moments[op[2]].may_be_gone = True
         if op[-1] == "async":
             self._behind = actor
-        writes = op[0] in ("put", "delete", "delete_range", "batch", "bulk")
-        if writes and op[-1] != "async" and begun_unsettled and self._strike is None:
+        if _writes(op) and op[-1] != "async" and begun_unsettled and self._strike is None:
             self._unsettled = False
 
     def _catch_up(self) -> None:
@@ -369,6 +368,18 @@ class World:
         del self._main, self._child
         databases.stop_service(self.directory)
         self._log.close()
+
+
+def _writes(op: Op) -> bool:
+    """Tell whether the operation is a write that the service hears of, and answers."""
+    match op:
+        case ("delete_range", start, end, *_):
+            return end is None or (start or b"") < end
+        case ("batch", inner, _):
+            return any(_writes(one) for one in inner)
+        case (name, *_):
+            return name in ("put", "delete", "bulk")
+    return False
 
 
 def _part(mine: object, other: object) -> str:

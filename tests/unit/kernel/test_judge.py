@@ -49,7 +49,7 @@ def push_atomic(
     client: Client, *ops: AtomicOperation | Operation, checks: bytes = b"", **header: int
 ) -> int:
     encoded = b"".join(
-        op.encode() if isinstance(op, AtomicOperation) else encode_operations([op]) for op in ops
+        op.encode() if isinstance(op, AtomicOperation) else encode_operations((op,)) for op in ops
     )
     header = {"generation": GENERATION, "kind": c.REQUEST_ATOMIC} | header
     return client.push_encoded(encoded, len(ops), checks=checks, **header)

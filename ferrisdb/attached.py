@@ -14,7 +14,6 @@ import os
 import threading
 import time
 import weakref
-from typing import Self
 
 from ferrisdb import service as services
 from ferrisdb.errors import (
@@ -30,6 +29,7 @@ from ferrisdb.errors import (
     SnapshotTooOldError,
     StorageError,
     UnavailableError,
+    UsageError,
     by_wire_code,
 )
 from ferrisdb.format.filenames import DIR, FileKind
@@ -39,10 +39,10 @@ from ferrisdb.kernel.memtable import Memtable
 from ferrisdb.kernel.readview import ReadView
 from ferrisdb.kernel.ring import DURABILITIES
 from ferrisdb.kernel.table import Table
-from ferrisdb.keys import DEFAULT_PREFIX
 from ferrisdb.seams import storage_error
 from ferrisdb.service import Service
 from ferrisdb.shm import version_page
+from ferrisdb.shm.control_request import CompactRange, encode_control
 from ferrisdb.shm.names import large_number
 from ferrisdb.shm.registry import ClientRegistration
 from ferrisdb.shm.segment import Segment, unlink_segment
@@ -50,6 +50,7 @@ from ferrisdb.shm.version_page import TableRef
 
 _WIPE_ON_FORK = 18
 _EPOCH_RETIRED = 1 << 63
+_EXPIRED = (1 << 64) - 1
 _LOOK_NS = 15_000_000
 _ORDER_NS = 20_000_000
 
@@ -79,13 +80,13 @@ class Attached(Attachment):
         self.timeout_ns = int(timeout * 1e9)
         self.default_durability = DURABILITIES[durability]
         self.cpu_count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        self._set_prefix(DEFAULT_PREFIX)
-        self._attach(self._deadline())
+        self._attach(self.deadline_ns())
         _handles.add(self)
 
     # Attaching
 
-    def _deadline(self) -> int:
+    def deadline_ns(self) -> int:
+        """Return when a call that begins now gives up, on the monotonic clock."""
         return time.monotonic_ns() + self.timeout_ns
 
     def _attach(self, deadline_ns: int) -> None:
@@ -182,13 +183,13 @@ class Attached(Attachment):
         self._lock = threading.RLock()
         self._large_segments = {}
         self._large_lock = threading.Lock()
-        self._attach(self._deadline())
+        self._attach(self.deadline_ns())
 
     # Versions
 
     def _refresh(self) -> None:
         """Open the current version, or fragment range tombstones that have come to it."""
-        deadline_ns = self._deadline()
+        deadline_ns = self.deadline_ns()
         while True:
             if not self._is_alive():
                 raise ClosedError("this handle was closed by another thread")
@@ -256,7 +257,7 @@ class Attached(Attachment):
                 coordinator.
         Raises: UnavailableError at the time-out; SnapshotTooOldError, not own, if it restarts.
         """
-        deadline_ns = self._deadline()
+        deadline_ns = self.deadline_ns()
         while True:
             if pin.wait_ordered(_ORDER_NS):
                 if not own:
@@ -284,7 +285,6 @@ class Attached(Attachment):
 
     def _status_error(self, code: int, detail: int) -> Error:
         """Make the error of an answer's wire code."""
-        del detail
         if code == BusyError.wire_code:
             return BusyError(
                 "writes are stalled behind the flush and the time-out ran out: nothing was"
@@ -300,7 +300,9 @@ class Attached(Attachment):
             )
         if code in (ConflictError.wire_code, HistoryGoneError.wire_code):
             conflict = ConflictError if code == ConflictError.wire_code else HistoryGoneError
-            return conflict("a key that was read has changed since: nothing was written")
+            error = conflict("a key that was read has changed since: nothing was written")
+            error.check = detail if detail < _EXPIRED else -1
+            return error
         if code == BatchTooLargeError.wire_code:
             return BatchTooLargeError("the batch does not fit half a memtable: nothing was written")
         kind = by_wire_code().get(code)
@@ -338,6 +340,59 @@ class Attached(Attachment):
         if self._registration is not None and self._is_alive():
             layout.store64(self._registration.segment.view, layout.CLIENT_LARGE, 0)
         self._large_lock.release()
+
+    @property
+    def service(self) -> Service:
+        """The service that it is attached to, as it was found last."""
+        self.enter_call()
+        assert self._service is not None
+        return self._service
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
+    def options(self) -> tuple[str, bool, float, str]:
+        """What it was made with: path, start, timeout, durability."""
+        return self.path, self._start, self._timeout, self._durability
+
+    @property
+    def batch_bytes_max(self) -> int:
+        """Most bytes of operations that one commit may have: half a memtable."""
+        return self._control_word(layout.CONTROL_BATCH_BYTES_MAX)
+
+    def durability_of(self, durability: str | None) -> int:
+        """Return the number of a durability's name; None is the handle's default."""
+        if durability is None:
+            return self.default_durability
+        code = DURABILITIES.get(durability)
+        if code is None:
+            raise UsageError(f"durability is 'sync', 'os' or 'async', not {durability!r}")
+        return code
+
+    def compact(self, first: bytes, last: bytes | None, timeout: float | None) -> None:
+        """Have [first, last) of stored keys compacted; None is no bound. As `Keyspace.compact`."""
+        if last is not None and first >= last:
+            return
+        give_up_ns = None if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
+        ops = encode_control(CompactRange(first, last))
+        while True:
+            generation = self.generation
+            ticket = self.ask(ops)
+            wait_s = 0.001
+            while self.generation == generation:
+                done = self._control_word(layout.CONTROL_COMPACTED) >= ticket
+                if done and self._control_word(layout.CONTROL_GENERATION) == generation:
+                    return
+                now_ns = time.monotonic_ns()
+                if give_up_ns is not None and now_ns > give_up_ns:
+                    raise UnavailableError("the compaction goes on behind the time-out")
+                time.sleep(wait_s)
+                wait_s = min(wait_s * 2, 0.05)
+                self.enter_call()
+                self._check_service(now_ns + self.timeout_ns)
 
     def check_service(self, deadline_ns: int) -> None:
         """Find out whether the service lives; find or start one if it doesn't."""
@@ -386,12 +441,6 @@ class Attached(Attachment):
     def __del__(self) -> None:
         if getattr(self, "_closed", True) is False:
             self._let_go()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self.close()
 
 
 def _forget_parent() -> None:

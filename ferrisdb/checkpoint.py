@@ -38,7 +38,7 @@ from ferrisdb.shm.locks import FILE_NAME as LOCK_NAME
 from ferrisdb.shm.locks import DirectoryLock, check_file_system
 
 if TYPE_CHECKING:
-    from ferrisdb.database import Database
+    from ferrisdb.attached import Attached
 
 #: So often a restart of the service may end the pin; a pin that is revoked for its age is no
 #: restart, and ends so every time.
@@ -47,7 +47,7 @@ ATTEMPT_COUNT_MAX = 5
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}", re.ASCII)
 
 
-def make_checkpoint(db: Database, directory: str | os.PathLike[str], give_up_ns: int | None) -> int:
+def make_checkpoint(db: Attached, directory: str | os.PathLike[str], give_up_ns: int | None) -> int:
     """Do what `Database.checkpoint` says; returns the checkpoint's sequence.
 
     Shape: give_up_ns, on the monotonic clock; None: take as long as it takes.
@@ -85,7 +85,7 @@ def make_checkpoint(db: Database, directory: str | os.PathLike[str], give_up_ns:
     raise AssertionError("the attempts are counted above")
 
 
-def _build(db: Database, fs: FileSystem, path: str, on_chunk: Callable[[], None]) -> int:
+def _build(db: Attached, fs: FileSystem, path: str, on_chunk: Callable[[], None]) -> int:
     pin = db.ordered_pin()
     try:
         page, view = pin.view.page, pin.view

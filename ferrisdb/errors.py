@@ -158,6 +158,9 @@ class ConflictError(Error):
     `key` is the key, or the start of the range, that changed; None where that isn't known.
     """
 
+    #: Which of the request's checks failed; -1: something that was read has expired.
+    check: int | None = None
+
     wire_code = 40
     retry_helps = True
 

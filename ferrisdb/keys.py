@@ -11,8 +11,16 @@ DEFAULT_PREFIX: Final = b"\x00"
 KEYSPACE_TAG: Final = b"\x01"
 """Begins a named key space's prefix; its id follows, u32 big-endian."""
 
-CATALOGUE_IDS: Final = b"\x02i"
+CATALOGUE_PREFIX: Final = b"\x02"
+"""Prefix of the catalogue of key spaces (catalogue.py), which is data like any other."""
+
+CATALOGUE_IDS: Final = CATALOGUE_PREFIX + b"i"
 """With an id behind it the catalogue's key that says that this key space lives."""
+
+
+def keyspace_prefix(keyspace_id: int) -> bytes:
+    """Return the prefix of a named key space."""
+    return KEYSPACE_TAG + keyspace_id.to_bytes(4, "big")
 
 
 def prefix_end(prefix: bytes) -> bytes | None:

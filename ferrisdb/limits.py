@@ -15,6 +15,9 @@ KEY_BYTES_MAX: Final = 65_535
 KEYSPACE_PREFIX_BYTES_MAX: Final = 5
 """Longest key space prefix put before a user key (see keys.py)."""
 
+KEYSPACE_NAME_BYTES_MAX: Final = 255
+"""Longest name of a key space, in UTF-8."""
+
 STORED_KEY_BYTES_MAX: Final = KEY_BYTES_MAX + KEYSPACE_PREFIX_BYTES_MAX
 """Longest key as memtables, WAL files and tables hold it; fits in 24 bits."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from ferrisdb.errors import ClosedError
+from ferrisdb.errors import ClosedError, UsageError
 from ferrisdb.kernel.client import Pin
 from ferrisdb.kernel.rows import open_rows
 from ferrisdb.shm.version_page import VersionPage
 
 if TYPE_CHECKING:
-    from ferrisdb.database import Database
+    from ferrisdb.kernel.space import Space
 
 _COUNT_ROWS = 65_536
 
@@ -23,11 +23,22 @@ class Snapshot:
     than the service's `max_snapshot_age_s` is revoked, and reads of it raise SnapshotTooOldError.
     """
 
-    __slots__ = ("_db", "_pin")
+    __slots__ = ("_held", "_space")
 
-    def __init__(self, db: Database, pin: Pin) -> None:
-        self._db = db
-        self._pin: Pin | None = pin
+    def __init__(self, space: Space, pin: Pin | _Held) -> None:
+        self._space = space
+        self._held = pin if isinstance(pin, _Held) else _Held(pin)
+
+    def keyspace(self, other: Space) -> Snapshot:
+        """Return another key space of the same database at the same moment.
+
+        The two are closed together.
+        Raises:  UsageError, it is of another database.
+        """
+        self._live()
+        if other.attached is not self._space.attached:
+            raise UsageError("a snapshot shows key spaces of one database handle only")
+        return Snapshot(other, self._held)
 
     @property
     def seq(self) -> int:
@@ -40,13 +51,24 @@ class Snapshot:
         page: VersionPage = self._live().view.page
         return page
 
+    def ttl(self, key: bytes) -> float | None:
+        """Return how many seconds the key had to live, None if it has no expiry.
+
+        Raises:  KeyError, it is absent.
+        """
+        pin = self._live()
+        value, expires_us = self._space.entry_at(pin, key)
+        if value is None:
+            raise KeyError(key)
+        return (expires_us - pin.now_us) / 1e6 if expires_us else None
+
     def get(self, key: bytes, default: Any = None) -> Any:
         """Return the value that the key had, or `default`."""
-        return self._live().get(key, default)
+        return self._space.get_at(self._live(), key, default)
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the values that the keys had, in their order, None where absent."""
-        return self._live().multi_get(keys)
+        return self._space.multi_get_at(self._live(), keys)
 
     def __getitem__(self, key: bytes) -> bytes:
         value = self.get(key)
@@ -68,8 +90,8 @@ class Snapshot:
         reverse: bool = False,
         keys_only: bool = False,
     ) -> Iterator[Any]:
-        """Return an iterator over the rows of that moment; as `Database.scan`."""
-        return open_rows(self._db, self._live(), start, end, prefix, limit, reverse, keys_only)
+        """Return an iterator over the rows of that moment; as `Keyspace.scan`."""
+        return open_rows(self._space, self._live(), start, end, prefix, limit, reverse, keys_only)
 
     def __iter__(self) -> Iterator[bytes]:
         return self.scan(keys_only=True)
@@ -82,7 +104,7 @@ class Snapshot:
 
     def close(self) -> None:
         """Let the moment go; idempotent."""
-        pin, self._pin = self._pin, None
+        pin, self._held.pin = self._held.pin, None
         if pin is not None:
             pin.release()
 
@@ -93,7 +115,17 @@ class Snapshot:
         self.close()
 
     def _live(self) -> Pin:
-        if self._pin is None:
+        pin = self._held.pin
+        if pin is None:
             raise ClosedError("this snapshot is closed: take a new one")
-        self._pin.verify()
-        return self._pin
+        pin.verify()
+        return pin
+
+
+class _Held:
+    """The pin of a snapshot, which several key spaces may share."""
+
+    __slots__ = ("pin",)
+
+    def __init__(self, pin: Pin) -> None:
+        self.pin: Pin | None = pin

@@ -22,7 +22,7 @@ from ferrisdb.shm.segment import Segment
 from ferrisdb.shm.version_page import VersionPage
 
 if TYPE_CHECKING:
-    from ferrisdb.database import Database
+    from ferrisdb.attached import Attached
 
 _STATES = {
     layout.STATE_STARTING: "starting",
@@ -35,11 +35,12 @@ _STATES = {
 }
 
 
-def collect(db: Database, service: Service, version: VersionPage) -> dict[str, Any]:
+def collect(db: Attached, version: VersionPage) -> dict[str, Any]:
     """Return the figures of a database: service, memtables, tables, clients and their pins.
 
     Shape: version, the current one or one that was current a moment ago.
     """
+    service = db.service
     page = service.control
     handles = {m.number: m for m in db.view.memtables} if db.view is not None else {}
     memtables = []
@@ -79,7 +80,7 @@ def collect(db: Database, service: Service, version: VersionPage) -> dict[str, A
     }
 
 
-def _clients(db: Database, service: Service, held_by: _Held) -> list[dict[str, Any]]:
+def _clients(db: Attached, service: Service, held_by: _Held) -> list[dict[str, Any]]:
     """Return who is attached, what each pins, and what that keeps from being freed."""
     rows = []
     registry = RegistryReader(db.path, service.names)

@@ -35,9 +35,8 @@ def verify_stopped(path: str) -> Report:
 
 def verify_attached(db: Database) -> Report:
     """Check a database through a handle, while its service runs and others write."""
-    give_up = time.monotonic_ns() + db.timeout_ns
+    give_up = time.monotonic_ns() + db.attached.timeout_ns
     while True:
-        db.enter_call()
         with db.snapshot() as snapshot:
             pinned = frozenset(table.number for table in snapshot.version.tables)
             try:

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ferrisdb.kernel.readview cimport ReadView
 from ferrisdb.kernel.ring cimport RingProducer
+from ferrisdb.kernel.source cimport Hit
 
 cdef class Attachment(RingProducer):
     cdef uint8_t *slot
@@ -12,12 +13,14 @@ cdef class Attachment(RingProducer):
     cdef uint8_t slots_taken[256]
     cdef int enter(self) except -1
     cdef int pin(self, uint64_t *seq) except -1
-    cdef object value_at(self, object key)
-    cdef int stored(self, object key) except -1
+    cdef object value_at(self, bytes prefix, object key)
+    cdef list values_at(self, bytes prefix, list wanted)
+    cdef int stored(self, bytes prefix, object key) except -1
+    cdef bint expired(self, const Hit *hit) noexcept
     cdef uint8_t *window        # the stored keys of a window of multi_get; under the GIL
     cdef uint64_t window_room
     cdef list _wanted(self, keys)
-    cdef int _read_many(self, ReadView view, list keys, list values, uint64_t seq,
+    cdef int _read_many(self, bytes prefix, ReadView view, list keys, list values, uint64_t seq,
                         uint64_t now_us) except -1
     cdef int _open_wanted(self, ReadView view) except -1
     cdef int _make_room(self, uint64_t nbytes) except -1
@@ -34,6 +37,7 @@ cdef class Pin:
     cdef readonly uint64_t generation
     cdef void _let_go(self) noexcept
     cdef int check(self) except -1
-    cdef tuple _entry(self, key)
+    cdef tuple entry_at(self, bytes prefix, object key)
+    cdef list values_at(self, bytes prefix, list wanted)
     cdef bint is_ordered(self) noexcept   # the memtables' order reaches the snapshot
     cdef int open_wanted(self) except -1

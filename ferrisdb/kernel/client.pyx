@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Read in place: the part of an attached handle that must be fast.
 
-`Attachment` is the base of `ferrisdb.Database`, which supplies in plain Python what is rare:
+`Attachment` is the base of `Attached`, which supplies in plain Python what is rare:
 attaching, refreshing the view, finding the service again. Methods here hold the GIL while they
 read, so that one pin slot (the first) serves the plain reads of all threads; whatever outlasts a
 call (a snapshot, a scan) has a slot of its own.
@@ -33,8 +33,11 @@ from ferrisdb import limits
 from ferrisdb.errors import (ClosedError, SnapshotTooOldError, StorageError,
                              TooManySnapshotsError, UnavailableError)
 
+cdef Py_ssize_t KEYSPACE_BYTES_MAX = limits.KEYSPACE_PREFIX_BYTES_MAX
+
+
 cdef class Attachment(RingProducer):
-    """One attached process's side of the shared memory; base of `ferrisdb.Database`.
+    """One attached process's side of the shared memory; base of `attached.Attached`.
 
     Owner:   its process; any thread, under the GIL.
     """
@@ -50,10 +53,6 @@ cdef class Attachment(RingProducer):
         free(self.window)
 
     # Attaching: called by the Python part
-
-    def _set_prefix(self, bytes prefix not None):
-        RingProducer._set_prefix(self, prefix)
-        memcpy(self.scratch, PyBytes_AS_STRING(prefix), self.prefix_bytes)
 
     def _set_segment(self, segment, alive):
         """Take a new client segment and the page that fork wipes; a new session begins."""
@@ -104,19 +103,29 @@ cdef class Attachment(RingProducer):
                 store64_release(self.slot, 0)
             self._refresh()
 
-    cdef int stored(self, object key) except -1:
+    cdef int stored(self, bytes prefix, object key) except -1:
         """Put the stored key into the scratch buffer; returns its length."""
         cdef const uint8_t *k
-        cdef Py_ssize_t n
-        if PyBytes_CheckExact(key) and PyBytes_GET_SIZE(key) <= self.key_bytes_max:
+        cdef Py_ssize_t n, prefix_bytes = PyBytes_GET_SIZE(prefix)
+        if PyBytes_CheckExact(key) and PyBytes_GET_SIZE(key) <= self.key_bytes_max + (
+                0 if prefix_bytes else KEYSPACE_BYTES_MAX):
             n = PyBytes_GET_SIZE(key)
-            memcpy(self.scratch + self.prefix_bytes, PyBytes_AS_STRING(key), n)
-            return <int>(self.prefix_bytes + n)
-        as_bytes(key, "key", &k, &n)
-        memcpy(self.scratch + self.prefix_bytes, k, n)
-        return <int>(self.prefix_bytes + n)
+            k = <const uint8_t *>PyBytes_AS_STRING(key)
+        else:
+            as_bytes(key, "key", &k, &n)
+        if prefix_bytes == 1:
+            self.scratch[0] = PyBytes_AS_STRING(prefix)[0]
+        else:
+            memcpy(self.scratch, PyBytes_AS_STRING(prefix), prefix_bytes)
+        memcpy(self.scratch + prefix_bytes, k, n)
+        return <int>(prefix_bytes + n)
 
-    cdef object value_at(self, object key):
+    cdef bint expired(self, const Hit *hit) noexcept:
+        """Tell whether a plain read has to pass over what it found: judged by T, or the clock."""
+        return hit.expires_us != 0 and hit.expires_us <= max(
+            wall_us(), load64_acquire(self.control + c.CONTROL_LAST_TIME_US))
+
+    cdef object value_at(self, bytes prefix, object key):
         """Return the key's value at the latest sequence, None if it is absent."""
         cdef Hit hit
         cdef object value = None
@@ -126,15 +135,15 @@ cdef class Attachment(RingProducer):
         self.pin(&seq)
         try:
             # Behind the pin: to pin may run Python code, and other threads use the buffer too.
-            n = self.stored(key)
+            n = self.stored(prefix, key)
             found = self.view.lookup(self.scratch, n, seq, &hit)
-            if found == 1 and (hit.expires_us == 0 or hit.expires_us > wall_us()):
+            if found == 1 and not self.expired(&hit):
                 value = PyBytes_FromStringAndSize(<const char *>hit.value, hit.value_bytes)
         finally:
             store64_release(self.slot, 0)
         if found == NOT_OPEN:
             self._open_wanted(self.view)
-            return self.value_at(key)
+            return self.value_at(prefix, key)
         return value
 
     cdef int _open_wanted(self, ReadView view) except -1:
@@ -147,40 +156,16 @@ cdef class Attachment(RingProducer):
                 self.release_epoch(index)
         return 0                                # else there is a newer version to read
 
-    def get(self, key, default=None):
-        """Return the key's value, or `default` if it is absent.
-
-        Raises:  WrongTypeError, KeyTooLargeError, ClosedError, CorruptionError, UnavailableError.
-        Cost:    no system call, no lock; a few cache misses in memory that all processes share.
-        """
-        self.enter()
-        self.metrics[METRIC_GETS] += 1
-        value = self.value_at(key)
-        return default if value is None else value
-
-    def __contains__(self, key):
-        """Tell whether the key is present; a key of another type never is."""
-        if not isinstance(key, bytes):
-            return False
-        return self.get(key) is not None
-
-    def multi_get(self, keys):
-        """Return the values of `keys` in their order, None where absent, all read at one point.
-
-        Raises:  as `get`.
-        Cost:    less a key than `get`: the cache misses of sixteen keys overlap.
-        """
-        cdef list wanted = self._wanted(keys)
+    cdef list values_at(self, bytes prefix, list wanted):
+        """Return the values of keys from `_wanted`, all read at one point; None where absent."""
         # Made here: a container made under the pin may set off a collection, which runs anything.
         cdef list values = [None] * len(wanted)
         cdef uint64_t seq
         cdef int found = NOT_OPEN
-        self.enter()
-        self.metrics[METRIC_GETS] += <uint64_t>len(wanted)
         while found == NOT_OPEN:
             self.pin(&seq)
             try:
-                found = self._read_many(self.view, wanted, values, seq, 0)
+                found = self._read_many(prefix, self.view, wanted, values, seq, 0)
             finally:
                 store64_release(self.slot, 0)
             if found == NOT_OPEN:
@@ -203,7 +188,7 @@ cdef class Attachment(RingProducer):
                 wanted[i] = PyBytes_FromStringAndSize(<const char *>k, n)
         return wanted
 
-    cdef int _read_many(self, ReadView view, list keys, list values, uint64_t seq,
+    cdef int _read_many(self, bytes prefix, ReadView view, list keys, list values, uint64_t seq,
                         uint64_t now_us) except -1:
         """Set the values of keys from `_wanted`, judged by `now_us`, or by the clock if 0.
 
@@ -214,27 +199,28 @@ cdef class Attachment(RingProducer):
         cdef uint64_t room
         cdef uint8_t *buffer
         cdef Hit *hit
+        cdef uint32_t prefix_bytes = <uint32_t>PyBytes_GET_SIZE(prefix)
         while at < count:
             n = min(count - at, <Py_ssize_t>LOOKUP_WINDOW)
             room = 0
             for i in range(n):
                 probes[i].key_bytes = <uint32_t>(
-                    self.prefix_bytes + PyBytes_GET_SIZE(keys[at + i]))
+                    prefix_bytes + PyBytes_GET_SIZE(keys[at + i]))
                 room += probes[i].key_bytes
             self._make_room(room)
             buffer = self.window
             for i in range(n):
-                memcpy(buffer, self.scratch, self.prefix_bytes)
-                memcpy(buffer + self.prefix_bytes, PyBytes_AS_STRING(keys[at + i]),
-                       probes[i].key_bytes - self.prefix_bytes)
+                memcpy(buffer, PyBytes_AS_STRING(prefix), prefix_bytes)
+                memcpy(buffer + prefix_bytes, PyBytes_AS_STRING(keys[at + i]),
+                       probes[i].key_bytes - prefix_bytes)
                 probes[i].key = buffer
                 buffer += probes[i].key_bytes
             if view.lookup_window(probes, <uint32_t>n, seq) == NOT_OPEN:
                 return NOT_OPEN
             for i in range(n):
                 hit = &probes[i].hit
-                if probes[i].found and (hit.expires_us == 0
-                                        or hit.expires_us > (now_us or wall_us())):
+                if probes[i].found and (hit.expires_us == 0 or (
+                        hit.expires_us > now_us if now_us else not self.expired(hit))):
                     values[at + i] = PyBytes_FromStringAndSize(<const char *>hit.value,
                                                                hit.value_bytes)
                 else:
@@ -363,16 +349,12 @@ cdef class Pin:
         """Raise what `get` would raise of a pin that is closed, revoked or of a former service."""
         self.check()
 
-    def get(self, key, default=None):
-        """Return the value that the key had at the snapshot, or `default`."""
-        value = self._entry(key)[0]
-        return default if value is None else value
+    def entry(self, bytes key not None):
+        """Return (value or None, expires_us) of a stored key; an expired one is absent."""
+        return self.entry_at(b"", key)
 
-    def entry(self, key):
-        """Return (value or None, expires_us) at the snapshot; an expired one is absent."""
-        return self._entry(key)
-
-    cdef tuple _entry(self, key):
+    cdef tuple entry_at(self, bytes prefix, object key):
+        """Return (value or None, expires_us) that the key had at the pin."""
         cdef Hit hit
         cdef uint32_t n
         cdef object value = None
@@ -380,7 +362,7 @@ cdef class Pin:
         cdef int found = NOT_OPEN
         self.check()
         while found == NOT_OPEN:
-            n = self.owner.stored(key)
+            n = self.owner.stored(prefix, key)
             found = self.view.lookup(self.owner.scratch, n, self.seq, &hit)
             if found == NOT_OPEN:
                 self.open_wanted()
@@ -398,12 +380,12 @@ cdef class Pin:
             raise
         return 0
 
-    def multi_get(self, keys):
-        """Return the values of `keys` at the snapshot, None where absent."""
-        cdef list wanted = self.owner._wanted(keys)
+    cdef list values_at(self, bytes prefix, list wanted):
+        """Return the values that keys from `_wanted` had, None where absent."""
         cdef list values = [None] * len(wanted)
         self.check()
-        while self.owner._read_many(self.view, wanted, values, self.seq, self.now_us) == NOT_OPEN:
+        while self.owner._read_many(
+                prefix, self.view, wanted, values, self.seq, self.now_us) == NOT_OPEN:
             self.open_wanted()
         self.check()
         return values

@@ -1,6 +1,9 @@
 # An attached process's ring, producer's side, and the pages that it shares with the service.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from ferrisdb.kernel.atomics cimport AtomicReply
+from ferrisdb.kernel.batch cimport BatchBuffer
+
 cdef enum:
     # Counters in the client's metrics row.
     METRIC_GETS = 0
@@ -13,8 +16,6 @@ cdef class RingProducer:
     cdef uint8_t *segment
     cdef uint32_t *alive            # 1 while attached; a page that fork wipes to 0
     cdef list _maps
-    cdef readonly bytes prefix
-    cdef uint32_t prefix_bytes
     cdef readonly uint64_t session  # grows at each attach; snapshots of a former one are closed
     cdef public uint64_t generation
     cdef public uint32_t cpu_count
@@ -40,7 +41,16 @@ cdef class RingProducer:
     cdef void _spin(self, const uint8_t *completion, uint64_t request_no) noexcept
     cdef uint64_t wait(self, uint64_t request_no, int64_t deadline_ns) except 0
     cdef int _sleep(self, uint64_t request_no, int64_t deadline_ns) except -1
-    cdef uint64_t put_one(self, uint8_t kind, object key, object value, uint64_t expires_us,
-                          int durability) except 0
+    cdef AtomicReply last_reply     # of the answer that was taken last
+    cdef uint64_t put_one(self, bytes prefix, uint8_t kind, object key, object value,
+                          uint64_t expires_us, int durability) except 0
+    cdef uint64_t _commit(self, BatchBuffer batch, int durability, uint64_t generation,
+                          uint64_t snapshot_seq, bytes checks, uint64_t expiry_us) except 0
+    cdef int _check_size(self, BatchBuffer batch, bytes checks) except -1
+    cdef uint64_t _record_bytes(self, BatchBuffer batch, bytes checks) noexcept
+    cdef uint64_t _push_batch(self, BatchBuffer batch, int durability, uint64_t generation,
+                              uint64_t snapshot_seq, bytes checks, uint64_t expiry_us,
+                              uint64_t large_no, int64_t deadline_ns, bint waited) except 0
+    cdef void _take_reply(self, const uint8_t *completion) noexcept
     cdef int durability_code(self, object durability) except -1
     cdef int begin_write(self) except -1

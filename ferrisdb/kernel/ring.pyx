@@ -17,23 +17,25 @@ Source: the sleep and wake protocol is Dekker's, with a full fence between each 
 load; spinning before sleeping as in Karlin et al. 1991, bounded by what spins have taken.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ferrisdb.kernel cimport layout as c
-from ferrisdb.kernel.batch cimport BatchBuffer, as_bytes, ttl_us
+from ferrisdb.kernel.atomics cimport ATOMIC_REPLY_BYTES, AtomicReply
+from ferrisdb.kernel.batch cimport BatchBuffer, as_bytes
 from ferrisdb.kernel.cpu cimport (add32, cpu_number, fence_full, futex_wait, futex_wake,
                                   load32_acquire, load32_relaxed, load64_acquire, load64_relaxed,
                                   load_u32, load_u64, monotonic_ns, pause, put_u32, put_u64,
                                   store64_release)
 from ferrisdb.kernel.ring cimport METRIC_REQUESTS
-from ferrisdb.kernel.source cimport KIND_DELETE, KIND_PUT
-from ferrisdb.kernel.wal cimport REQUEST_PUT_TTL, op_header_bytes
+from ferrisdb.kernel.port cimport CHECKS_BYTES_MAX
+from ferrisdb.kernel.source cimport KIND_DELETE
+from ferrisdb.kernel.wal cimport op_header_bytes
 
 from ferrisdb.errors import (BatchTooLargeError, ClosedError, CommitUnknownError, ProtocolError,
-                             UnavailableError, UsageError)
+                             TransactionTooLargeError, UnavailableError, UsageError)
 
 cdef enum:
     SPIN_NS = 20_000
@@ -58,10 +60,6 @@ cdef class RingProducer:
         self.cpu_count = 1
 
     # Attaching: called by the Python part
-
-    def _set_prefix(self, bytes prefix not None):
-        self.prefix = prefix
-        self.prefix_bytes = <uint32_t>len(prefix)
 
     def _set_control(self, control, doorbell):
         """Map the control page (read-only) and the doorbell of a service."""
@@ -298,6 +296,7 @@ cdef class RingProducer:
         self.absorb()
         status = load_u32(completion + c.COMPLETION_STATUS)
         seq = load_u64(completion + c.COMPLETION_SEQ)
+        self._take_reply(completion)
         self.waiting[index] = 0
         if status:
             raise self._status_error(status, seq)
@@ -330,13 +329,14 @@ cdef class RingProducer:
             self._check_service(deadline_ns)
         return 1 if monotonic_ns() > deadline_ns + GRACE_NS else 0
 
-    cdef uint64_t put_one(self, uint8_t kind, object key, object value, uint64_t expires_us,
-                          int durability) except 0:
+    cdef uint64_t put_one(self, bytes prefix, uint8_t kind, object key, object value,
+                          uint64_t expires_us, int durability) except 0:
         cdef const uint8_t *k
         cdef const uint8_t *v = NULL
         cdef Py_ssize_t key_bytes, value_bytes = 0
         cdef uint64_t ops_bytes, nbytes, request_no
         cdef uint32_t head = op_header_bytes(kind)
+        cdef uint32_t prefix_bytes = <uint32_t>PyBytes_GET_SIZE(prefix)
         cdef uint8_t *record
         cdef uint8_t *p
         cdef int64_t deadline_ns
@@ -345,94 +345,114 @@ cdef class RingProducer:
         as_bytes(key, "key", &k, &key_bytes)
         if kind != KIND_DELETE:
             as_bytes(value, "value", &v, &value_bytes)
-        ops_bytes = head + self.prefix_bytes + key_bytes + value_bytes
+        ops_bytes = head + prefix_bytes + key_bytes + value_bytes
         nbytes = (c.REQUEST_HEADER_BYTES + ops_bytes + 7) & ~<uint64_t>7
         if nbytes > c.RING_BYTES // 2:
-            batch = BatchBuffer(self.prefix)
+            batch = BatchBuffer(prefix)
             batch.add(kind, k, <uint32_t>key_bytes, v, <uint32_t>value_bytes, expires_us)
             return self.commit(batch, durability)
         deadline_ns = monotonic_ns() + self.timeout_ns
         record = self.reserve(nbytes, deadline_ns)
         p = record + c.REQUEST_HEADER_BYTES
-        put_u32(p, (self.prefix_bytes + <uint32_t>key_bytes) | <uint32_t>kind << 24)
+        put_u32(p, (prefix_bytes + <uint32_t>key_bytes) | <uint32_t>kind << 24)
         put_u32(p + 4, <uint32_t>value_bytes)
         if head == 16:
             put_u64(p + 8, expires_us)
         p += head
-        memcpy(p, PyBytes_AS_STRING(self.prefix), self.prefix_bytes)
-        memcpy(p + self.prefix_bytes, k, key_bytes)
-        memcpy(p + self.prefix_bytes + key_bytes, v, value_bytes)
+        memcpy(p, PyBytes_AS_STRING(prefix), prefix_bytes)
+        memcpy(p + prefix_bytes, k, key_bytes)
+        memcpy(p + prefix_bytes + key_bytes, v, value_bytes)
         request_no = self.push(record, nbytes, durability, <uint32_t>ops_bytes, 1, deadline_ns,
                                durability != c.DURABILITY_ASYNC)
         if durability == c.DURABILITY_ASYNC:
             return 1
         return self.wait(request_no, deadline_ns)
 
-    def put(self, key, value, *, ttl=None, durability=None):
-        """Set the key to the value; a former expiry is forgotten.
-
-        Shape:   ttl, seconds until the key expires; durability, "sync", "os" or "async".
-        Raises:  WrongTypeError, KeyTooLargeError, ValueTooLargeError, UsageError, BusyError,
-                 DiskFullError: nothing written; CommitUnknownError.
-        Durable: at return, as `durability` says.
-        """
-        cdef uint64_t expires = 0
-        if ttl is not None:
-            expires = ttl_us(ttl)
-        self.put_one(REQUEST_PUT_TTL if expires else KIND_PUT, key, value, expires,
-                     self.durability_code(durability))
-
-    def delete(self, key, *, durability=None):
-        """Remove the key; an absent key is no error. Raises and durable: as `put`."""
-        self.put_one(KIND_DELETE, key, None, 0, self.durability_code(durability))
-
     def commit(self, BatchBuffer batch not None, int durability, *, uint64_t generation=0,
                uint64_t snapshot_seq=0, bytes checks=b"", uint64_t expiry_us=0):
         """Commit a batch as one; returns its last sequence + 1.
 
         Shape:   durability, a DURABILITY_* of layout; generation, snapshot_seq and checks: only if
-                 none of the keys in `checks` (u32 length, stored key, repeated) has changed since
-                 that sequence of that generation; expiry_us: nor if T has reached this.
-        Raises:  ConflictError and what `put` raises.
+                 nothing that the checks (CHECK_* of layout) name has changed since that sequence
+                 of that generation; expiry_us: nor if T has reached this.
+        Raises:  ConflictError, HistoryGoneError and what `put` raises; what atomic operations of
+                 the batch raise.
         """
-        cdef uint64_t nbytes, request_no, checks_bytes = len(checks), large_no = 0
-        cdef uint64_t inline_bytes = batch.nbytes
+        return self._commit(batch, durability, generation, snapshot_seq, checks, expiry_us)
+
+    def commit_replied(self, BatchBuffer batch not None, int durability, *, uint64_t generation=0,
+                       uint64_t snapshot_seq=0, bytes checks=b"", uint64_t expiry_us=0):
+        """Commit a batch with atomic operations, as `commit`, and return what they came to.
+
+        Returns: (last sequence, how many of them wrote something, whether the result fits 64
+                 bits, the result of the last that has one: see kernel/atomics.pxd).
+        """
+        cdef uint64_t seq = self._commit(batch, durability, generation, snapshot_seq, checks,
+                                         expiry_us)
+        # Under the GIL since the answer was taken.
+        return (seq - 1, self.last_reply.applied, self.last_reply.unfit == 0,
+                self.last_reply.result)
+
+    cdef uint64_t _commit(self, BatchBuffer batch, int durability, uint64_t generation,
+                          uint64_t snapshot_seq, bytes checks, uint64_t expiry_us) except 0:
+        cdef uint64_t request_no, large_no = 0
         cdef int64_t deadline_ns = monotonic_ns() + self.timeout_ns
-        cdef uint8_t *record
         cdef bint waited = durability != c.DURABILITY_ASYNC
-        cdef uint64_t checks_room = (checks_bytes + 7) & ~<uint64_t>7, bytes_max
         self.begin_write()
-        bytes_max = load64_relaxed(self.control + c.CONTROL_BATCH_BYTES_MAX)
-        if batch.nbytes > bytes_max:
-            raise BatchTooLargeError(f"the batch has {batch.nbytes} bytes; at most {bytes_max} "
-                                     "(half a memtable) are allowed")
-        if c.REQUEST_HEADER_BYTES + checks_bytes + 16 > c.RING_BYTES // 2:
-            raise BatchTooLargeError("too many keys were read in one transaction")
-        nbytes = c.REQUEST_HEADER_BYTES + ((batch.nbytes + 7) & ~<uint64_t>7) + checks_room
-        if nbytes > c.RING_BYTES // 2:
+        self._check_size(batch, checks)
+        if self._record_bytes(batch, checks) > c.RING_BYTES // 2:
             # Waited for in any case: the segment has to outlive the coordinator's copy.
             waited = True
-            large_no = self._large_create((<const char *>batch.base)[:batch.nbytes])
-            inline_bytes = 0
-            nbytes = c.REQUEST_HEADER_BYTES + checks_room
+            large_no = self._large_create(
+                (<const char *>batch.base)[:batch.nbytes] + checks if batch.nbytes else checks)
         try:
-            record = self.reserve(nbytes, deadline_ns)
-            put_u64(record + c.REQUEST_GENERATION, generation)
-            put_u64(record + c.REQUEST_SNAPSHOT_SEQ, snapshot_seq)
-            put_u64(record + c.REQUEST_EXPIRY_US, expiry_us)
-            put_u32(record + c.REQUEST_CHECKS_BYTES, <uint32_t>checks_bytes)
-            put_u64(record + c.REQUEST_LARGE_NO, large_no)
-            if inline_bytes:
-                memcpy(record + c.REQUEST_HEADER_BYTES, batch.base, inline_bytes)
-            memcpy(record + nbytes - checks_room, PyBytes_AS_STRING(checks), checks_bytes)
-            request_no = self.push(record, nbytes, durability, <uint32_t>batch.nbytes, batch.count,
-                                   deadline_ns, waited)
+            request_no = self._push_batch(batch, durability, generation, snapshot_seq, checks,
+                                          expiry_us, large_no, deadline_ns, waited)
             if not waited:
                 return 1
             return self.wait(request_no, deadline_ns)
         finally:
             if large_no:
                 self._large_drop(large_no)
+
+    cdef int _check_size(self, BatchBuffer batch, bytes checks) except -1:
+        cdef uint64_t bytes_max = load64_relaxed(self.control + c.CONTROL_BATCH_BYTES_MAX)
+        if batch.nbytes > bytes_max:
+            raise BatchTooLargeError(f"the batch has {batch.nbytes} bytes; at most {bytes_max} "
+                                     "(half a memtable) are allowed")
+        if len(checks) > CHECKS_BYTES_MAX:
+            raise TransactionTooLargeError(
+                f"what the transaction has read takes {len(checks)} bytes to check; at most "
+                f"{CHECKS_BYTES_MAX} are allowed: read ranges by scan, or less")
+        return 0
+
+    cdef uint64_t _record_bytes(self, BatchBuffer batch, bytes checks) noexcept:
+        return (c.REQUEST_HEADER_BYTES + ((batch.nbytes + 7) & ~<uint64_t>7)
+                + ((<uint64_t>len(checks) + 7) & ~<uint64_t>7))
+
+    cdef uint64_t _push_batch(self, BatchBuffer batch, int durability, uint64_t generation,
+                              uint64_t snapshot_seq, bytes checks, uint64_t expiry_us,
+                              uint64_t large_no, int64_t deadline_ns, bint waited) except 0:
+        cdef uint64_t checks_bytes = len(checks), nbytes = c.REQUEST_HEADER_BYTES
+        cdef uint8_t *record
+        if large_no == 0:
+            nbytes = self._record_bytes(batch, checks)
+        record = self.reserve(nbytes, deadline_ns)
+        if batch.is_atomic:
+            record[c.REQUEST_TYPE] = c.REQUEST_ATOMIC
+        put_u64(record + c.REQUEST_GENERATION, generation)
+        put_u64(record + c.REQUEST_SNAPSHOT_SEQ, snapshot_seq)
+        put_u64(record + c.REQUEST_EXPIRY_US, expiry_us)
+        put_u32(record + c.REQUEST_CHECKS_BYTES, <uint32_t>checks_bytes)
+        put_u64(record + c.REQUEST_LARGE_NO, large_no)
+        if large_no == 0:
+            if batch.nbytes:
+                memcpy(record + c.REQUEST_HEADER_BYTES, batch.base, batch.nbytes)
+            if checks_bytes:
+                memcpy(record + nbytes - ((checks_bytes + 7) & ~<uint64_t>7),
+                       PyBytes_AS_STRING(checks), checks_bytes)
+        return self.push(record, nbytes, durability, <uint32_t>batch.nbytes, batch.count,
+                         deadline_ns, waited)
 
     def _large_create(self, bytes ops):
         raise UnavailableError("the service is gone")
@@ -455,34 +475,38 @@ cdef class RingProducer:
         return self.wait(self.push(record, nbytes, c.DURABILITY_OS, <uint32_t>len(ops), 0,
                                    deadline_ns, True), deadline_ns) - 1
 
-    def submit(self, BatchBuffer batch not None, int durability):
+    def submit(self, BatchBuffer batch not None, int durability, *, uint64_t generation=0,
+               uint64_t snapshot_seq=0, bytes checks=b"", uint64_t expiry_us=0):
         """Push a batch without waiting for its answer; returns its request number for `poll`.
 
         Raises:  BatchTooLargeError, a batch that does not fit the ring; BusyError, no room in time.
         """
-        cdef uint64_t nbytes = c.REQUEST_HEADER_BYTES + ((batch.nbytes + 7) & ~<uint64_t>7)
-        cdef int64_t deadline_ns = monotonic_ns() + self.timeout_ns
-        cdef uint8_t *record
-        if nbytes > c.RING_BYTES // 2:
+        if self._record_bytes(batch, checks) > c.RING_BYTES // 2:
             raise BatchTooLargeError("a batch that is only submitted has to fit the ring")
-        record = self.reserve(nbytes, deadline_ns)
-        if batch.nbytes:
-            memcpy(record + c.REQUEST_HEADER_BYTES, batch.base, batch.nbytes)
-        return self.push(record, nbytes, durability, <uint32_t>batch.nbytes, batch.count,
-                         deadline_ns, True)
+        return self._push_batch(batch, durability, generation, snapshot_seq, checks, expiry_us, 0,
+                                monotonic_ns() + self.timeout_ns, True)
 
     def poll(self, uint64_t request_no):
-        """Return (wire code or 0, last sequence) of a submitted batch, None while unanswered.
+        """Return what became of a submitted batch, None while it is unanswered.
 
         To be called until it answers: the completion is kept for it.
+        Returns: (wire code or 0, last sequence, applied, result), the last two of atomic
+                 operations, as `commit_replied`.
         """
         cdef uint64_t index = request_no % c.COMPLETION_COUNT
         cdef uint8_t *completion = self.segment + c.COMPLETIONS_OFFSET + index * c.COMPLETION_BYTES
         self.absorb()
         if load64_acquire(completion) != request_no:
             return None
+        self._take_reply(completion)
         self.waiting[index] = 0
-        return load_u32(completion + c.COMPLETION_STATUS), load_u64(completion + c.COMPLETION_SEQ)
+        return (load_u32(completion + c.COMPLETION_STATUS), load_u64(completion + c.COMPLETION_SEQ),
+                self.last_reply.applied, self.last_reply.result)
+
+    cdef void _take_reply(self, const uint8_t *completion) noexcept:
+        memset(&self.last_reply, 0, sizeof(AtomicReply))
+        if load_u32(completion + c.COMPLETION_REPLY_BYTES) == ATOMIC_REPLY_BYTES:
+            memcpy(&self.last_reply, completion + c.COMPLETION_REPLY, ATOMIC_REPLY_BYTES)
 
     def drain(self):
         """Wait for this process's asynchronous writes; raises what one of them was answered."""

@@ -1,14 +1,15 @@
 from collections.abc import Iterator
 from typing import Any, Self, final
 
-from ferrisdb.kernel.client import Attachment, Pin
+from ferrisdb.kernel.client import Pin
 from ferrisdb.kernel.merge import Scan
+from ferrisdb.kernel.space import Space
 
 def bounds(
-    owner: Attachment, start: object, end: object, prefix: object
+    owner: Space, start: object, end: object, prefix: object
 ) -> tuple[bytes, bytes | None]: ...
 def open_rows(
-    owner: Attachment,
+    owner: Space,
     pin: Pin | None,
     start: bytes | None,
     end: bytes | None,

@@ -8,8 +8,9 @@ same memory for all of them, out of Python's free lists, and it stays in the pro
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint32_t
-from ferrisdb.kernel.client cimport Attachment, Pin
+from ferrisdb.kernel.client cimport Pin
 from ferrisdb.kernel.merge cimport BATCH_ROWS, Row, Scan
+from ferrisdb.kernel.space cimport Space
 
 from ferrisdb.errors import KeyTooLargeError, UsageError, WrongTypeError
 from ferrisdb.keys import prefix_end
@@ -19,16 +20,17 @@ cdef enum:
     COUNT_ROWS = 65536          # counted between two looks at the pin
 
 
-cdef bytes checked_key(Attachment owner, str what, object key):
+cdef bytes checked_key(Space owner, str what, object key):
     if not isinstance(key, bytes):
         raise WrongTypeError(f"{what} is bytes, not {type(key).__name__}")
-    if len(<bytes>key) > owner.key_bytes_max:
+    if len(<bytes>key) > owner.attached.key_bytes_max:
         raise KeyTooLargeError(
-            f"{what} has {len(<bytes>key)} bytes; at most {owner.key_bytes_max}")
+            f"{what} has {len(<bytes>key)} bytes; at most "
+            f"{owner.attached.key_bytes_max}")
     return <bytes>key
 
 
-def bounds(Attachment owner not None, start, end, prefix):
+def bounds(Space owner not None, start, end, prefix):
     """Return [first, last) in stored keys, last None for no bound.
 
     Raises:  WrongTypeError, KeyTooLargeError, UsageError.
@@ -45,7 +47,7 @@ def bounds(Attachment owner not None, start, end, prefix):
     return first, space + checked_key(owner, "end", end)
 
 
-def open_rows(Attachment owner not None, Pin pin, start, end, prefix, limit, reverse, keys_only):
+def open_rows(Space owner not None, Pin pin, start, end, prefix, limit, reverse, keys_only):
     """Return an iterator over the rows of a range as they are now, or as a pin shows them.
 
     Shape:   [start, end) in user keys, or `prefix`; limit, rows at most or None; pin, a snapshot's,
@@ -66,13 +68,14 @@ def open_rows(Attachment owner not None, Pin pin, start, end, prefix, limit, rev
     if left == 0 or (last is not None and first >= last):
         return iter(())
     if own:
-        pin = owner.take_pin()
+        owner.enter()
+        pin = owner.attached.take_pin()
     if not pin.is_ordered():
-        pin = <Pin?>owner._order(pin, own)
+        pin = <Pin?>owner.attached._order(pin, own)
     try:
         pin.view.collect(first, last, pin.seq, sources, found)
         scan = Scan.__new__(Scan)
-        scan.prefix_bytes = <uint32_t>owner.prefix_bytes
+        scan.prefix_bytes = <uint32_t>len(owner.prefix)
         scan.reverse, scan.keys_only = bool(reverse), bool(keys_only)
         scan.snapshot_seq, scan.now_us, scan.left = pin.seq, pin.now_us, left
         scan.begin(sources, found, first, last)

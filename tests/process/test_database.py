@@ -520,8 +520,7 @@ def test_a_handle_pickles_as_path_and_options(db: ferrisdb.Database) -> None:
     with pickle.loads(pickle.dumps(db)) as other:
         assert other.path == db.path
         assert other.get(b"k") == b"v"
-        assert other.default_durability == db.default_durability
-        assert other.timeout_ns == db.timeout_ns
+        assert other.attached.options == db.attached.options
 
 
 @pytest.mark.parametrize("bad", [None, 5, b"data"])

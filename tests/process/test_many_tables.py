@@ -90,8 +90,8 @@ def test_past_the_memory_for_hash_indexes_the_lowest_tables_have_filters(tmp_pat
         assert [db.get(key) for key in list(rows)[::50]] == list(rows.values())[::50]
         assert all(db.get(key + b"x") is None for key in list(rows)[::10])
         assert dict(db.scan()) == rows
-        assert db.view is not None
-        tables = db.view.open_tables()
+        assert db.attached.view is not None
+        tables = db.attached.view.open_tables()
         assert len(tables) > 10
         assert all(table.properties.filtered for table in tables)
         assert max(table.properties.hash_bytes_per_key for table in tables) < 1.7

@@ -93,10 +93,10 @@ class Service:
         key, value = b"%06d" % (number % (WRITES // 2)), b"%d" % number + bytes(VALUE_BYTES)
         batch = BatchBuffer(DEFAULT_PREFIX)
         batch.put(key, value)
-        request_no = self.writer.handle.submit(batch, SYNC)
+        request_no = self.writer.handle.attached.submit(batch, SYNC)
         for _ in range(15):
             self.go_on()
-            answer = self.writer.handle.poll(request_no)
+            answer = self.writer.handle.attached.poll(request_no)
             if answer is None:
                 continue
             if answer[0] == 0:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ferrisdb.database import Database
 from ferrisdb.kernel import layout
 from tests.sim.batches import Batch, Life
+from tests.support.inline_handle import InlineDatabase
 
 SYNC, OS = layout.DURABILITY_SYNC, layout.DURABILITY_OS
 
@@ -29,11 +29,6 @@ class Sent:
     call_index: int = 0
 
 
-class _Handle(Database):
-    def _await_served(self, deadline_ns: int) -> None:
-        """Don't wait: the coordinator is run by the same thread."""
-
-
 class Writer:
     """One life of one writer."""
 
@@ -41,8 +36,8 @@ class Writer:
         self.life = life
         self.submitted = 0
         self.unanswered: list[Sent] = []
-        self.handle = _Handle(path, start=False, timeout=5.0, durability="sync")
-        registration = self.handle._registration
+        self.handle = InlineDatabase(path, durability="sync")
+        registration = self.handle.attached._registration
         assert registration is not None
         self._registration = registration
 
@@ -50,7 +45,7 @@ class Writer:
         """Submit the next batch."""
         self.submitted += 1
         batch = Batch(self.life, self.submitted)
-        request_no = self.handle.submit(batch.encode(), durability)
+        request_no = self.handle.attached.submit(batch.encode(), durability)
         unanswered_no = self.unanswered[0].request_no if self.unanswered else request_no
         client_id = self._registration.client_id
         sent = Sent(batch, durability, client_id, request_no, unanswered_no, call_index)
@@ -75,11 +70,12 @@ class Writer:
 
     def poll(self) -> None:
         """Take the answers that have come."""
-        self.unanswered = [s for s in self.unanswered if self.handle.poll(s.request_no) is None]
+        poll = self.handle.attached.poll
+        self.unanswered = [s for s in self.unanswered if poll(s.request_no) is None]
 
     def rejoin(self) -> None:
         """Find the coordinator that runs now, and offer it what is unanswered."""
-        self.handle._check_service(self.handle._deadline())
+        self.handle.attached.check_service(self.handle.attached.deadline_ns())
 
     def close(self) -> None:
         """Detach; what is unanswered counts as taken up to here."""

@@ -217,7 +217,7 @@ def _read_gets(db: Database, contents: Contents) -> bool:
         except CorruptionError as error:
             _check_error(error)
             failed += 1
-            if db.view is None and failed == 3:
+            if db.attached.view is None and failed == 3:
                 # A table can't be opened at all: every get tries, and fails alike.
                 break
             continue

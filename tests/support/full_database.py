@@ -29,6 +29,7 @@ from ferrisdb.workers.messages import CompactorOptions
 from tests.sim.image import UnsyncedFileSystem
 from tests.sim.inline_compactor import InlineCompactor
 from tests.support.fakes import ManualClock, SeededRng
+from tests.support.inline_handle import InlineDatabase
 
 KEY_COUNT = 240
 MEMTABLE_BYTES = 1 << 16
@@ -41,11 +42,6 @@ def tiny_options() -> Options:
     options = Options(block_bytes=512, table_bytes=8 << 10, level_base_bytes=16 << 10)
     object.__setattr__(options, "memtable_bytes", MEMTABLE_BYTES)
     return options
-
-
-class _Handle(Database):
-    def _await_served(self, deadline_ns: int) -> None:
-        """Don't wait: the coordinator is run by the same thread."""
 
 
 class _Compactor(InlineCompactor):
@@ -85,7 +81,7 @@ class Running:
         except BaseException:
             self._lock.release()
             raise
-        self.handle = _Handle(path, start=False, timeout=5.0, durability="os")
+        self.handle = InlineDatabase(path, durability="os")
 
     def _make_compactor(
         self,
@@ -108,8 +104,8 @@ class Running:
 
     def commit(self, batch: BatchBuffer, *, flush: bool = True) -> None:
         """Commit a batch; with `flush` the compactor does all that it has to do."""
-        number = self.handle.submit(batch, layout.DURABILITY_OS)
-        while self.handle.poll(number) is None:
+        number = self.handle.attached.submit(batch, layout.DURABILITY_OS)
+        while self.handle.attached.poll(number) is None:
             if self.coordinator.step() is Reason.IDLE:
                 self.work(flush=flush)
         if flush:

@@ -224,7 +224,7 @@ class Actor:
             case "bool":
                 return bool(db)
             case "drain":
-                return db.drain()
+                return db.attached.drain()
         return self._read(db, op)
 
 

@@ -15,8 +15,6 @@ from ferrisdb import catalogue, statistics
 from ferrisdb import checkpoint as checkpoints
 from ferrisdb.attached import Attached
 from ferrisdb.errors import NotADatabaseError, UsageError, WrongTypeError
-from ferrisdb.kernel import layout
-from ferrisdb.kernel.batch import BatchBuffer
 from ferrisdb.kernel.ring import DURABILITIES
 from ferrisdb.keys import DEFAULT_PREFIX, keyspace_prefix
 from ferrisdb.keyspace import Keyspace
@@ -123,14 +121,6 @@ class Database(Keyspace):
         from ferrisdb.verification import verify_attached
 
         return verify_attached(self)
-
-    def flush(self) -> None:
-        """Wait until all earlier writes of this process are durable as by "sync".
-
-        Raises:  the error of an asynchronous write; StorageError; CommitUnknownError.
-        """
-        self.attached.drain()
-        self.attached.commit(BatchBuffer(self.prefix), layout.DURABILITY_SYNC)
 
     def compact(
         self, start: bytes | None = None, end: bytes | None = None, *, timeout: float | None = None

@@ -13,7 +13,9 @@ from ferrisdb import atomic_operations as operations
 from ferrisdb.atomic_operations import AtomicRequest
 from ferrisdb.attached import Attached
 from ferrisdb.batch import WriteBatch
+from ferrisdb.kernel import layout
 from ferrisdb.kernel.atomics import Atomic
+from ferrisdb.kernel.batch import BatchBuffer
 from ferrisdb.kernel.rows import bounds
 from ferrisdb.mapping import SpaceMapping
 
@@ -39,6 +41,14 @@ class Keyspace(SpaceMapping):
     def write_batch(self, *, durability: str | None = None) -> WriteBatch:
         """Return a batch; as a context manager it commits at exit unless an exception passes."""
         return WriteBatch(self, self.attached.durability_of(durability))
+
+    def flush(self) -> None:
+        """Wait until all earlier writes of this process are durable as by "sync".
+
+        Raises:  the error of an asynchronous write; StorageError; CommitUnknownError.
+        """
+        self.attached.drain()
+        self.attached.commit(BatchBuffer(self.prefix), layout.DURABILITY_SYNC)
 
     def compact(
         self, start: bytes | None = None, end: bytes | None = None, *, timeout: float | None = None

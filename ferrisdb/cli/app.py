@@ -28,6 +28,7 @@ COMMANDS = {
     "scan": "ferrisdb.cli.scan:scan",
     "import": "ferrisdb.cli.load:load",
     "export": "ferrisdb.cli.export:export",
+    "keyspaces": "ferrisdb.cli.keyspaces:keyspaces",
     "stats": "ferrisdb.cli.stats:stats",
     "compact": "ferrisdb.cli.maintain:compact",
     "checkpoint": "ferrisdb.cli.maintain:checkpoint",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,6 +12,7 @@ from ferrisdb.cli import text
 
 if TYPE_CHECKING:
     from ferrisdb.database import Database
+    from ferrisdb.keyspace import Keyspace
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -51,6 +53,23 @@ def service(command: _Command) -> _Command:
         help="Longest wait for the service.",
     )
     return no_start(timeout(command))
+
+
+keyspace = click.option(
+    "--keyspace", default="", metavar="NAME", help="The key space; otherwise the default one."
+)
+
+
+@contextmanager
+def open_keyspace(
+    directory: str, name: str, no_start: bool, timeout: float, *, create: bool = False
+) -> Iterator[Keyspace]:
+    """Attach to a directory's service for one of its key spaces, and detach at the end.
+
+    Raises:  KeyspaceDroppedError, it isn't there and `create` is False.
+    """
+    with open_database(directory, no_start, timeout) as db:
+        yield db.keyspace(name, create=create)
 
 
 def open_database(directory: str, no_start: bool, timeout: float) -> Database:

@@ -30,6 +30,7 @@ from ferrisdb.exit_codes import ExitCode
 @click.option("--end", metavar="KEY", help="The range ends before this key.")
 @click.option("--prefix", metavar="KEY", help="The keys that begin with this.")
 @arguments.escape
+@arguments.keyspace
 @arguments.service
 def export(
     directory: str,
@@ -39,6 +40,7 @@ def export(
     end: str | None,
     prefix: str | None,
     escape: bool,
+    keyspace: str,
     no_start: bool,
     timeout: float,
 ) -> None:
@@ -50,7 +52,7 @@ def export(
     bounds: dict[str, Any] = arguments.to_bounds(first, end, prefix, escape)
     to_line = text.FORMATTERS[form_of(file, form)]
     with (
-        arguments.open_database(directory, no_start, timeout) as db,
+        arguments.open_keyspace(directory, keyspace, no_start, timeout) as db,
         _open_output(file) as out,
     ):
         count = write_lines(out, (to_line(key, value) for key, value in db.scan(**bounds)))

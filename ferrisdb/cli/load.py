@@ -55,6 +55,7 @@ JSONL_SUFFIXES = (".jsonl", ".ndjson")
     show_default=True,
     help="Durability of each batch; at the end everything is synced in either case.",
 )
+@arguments.keyspace
 @arguments.service
 def load(
     directory: str,
@@ -64,6 +65,7 @@ def load(
     from_line: int,
     skip_bad: bool,
     durability: str,
+    keyspace: str,
     no_start: bool,
     timeout: float,
 ) -> None:
@@ -79,7 +81,7 @@ def load(
     """
     with (
         _open_input(file) as source,
-        arguments.open_database(directory, no_start, timeout) as db,
+        arguments.open_keyspace(directory, keyspace, no_start, timeout, create=True) as db,
         _progress(source) as bar,
     ):
         task = Importer(db, file, durability, batch_rows, skip_bad, bar)

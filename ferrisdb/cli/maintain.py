@@ -20,6 +20,7 @@ _give_up = click.option(
 @click.option("--end", metavar="KEY", help="The range ends before this key.")
 @_give_up
 @arguments.escape
+@arguments.keyspace
 @arguments.service
 def compact(
     directory: str,
@@ -27,6 +28,7 @@ def compact(
     end: str | None,
     give_up: float | None,
     escape: bool,
+    keyspace: str,
     no_start: bool,
     timeout: float,
 ) -> None:
@@ -36,7 +38,7 @@ def compact(
     it pays; this does it at once, at the cost of reading and writing all of the range.
     """
     bounds = arguments.to_bounds(first, end, None, escape)
-    with arguments.open_database(directory, no_start, timeout) as db:
+    with arguments.open_keyspace(directory, keyspace, no_start, timeout) as db:
         db.compact(bounds.get("start"), bounds.get("end"), timeout=give_up)
 
 

@@ -15,14 +15,17 @@ from ferrisdb.exit_codes import ExitCode
 @arguments.directory
 @click.argument("key")
 @arguments.escape
+@arguments.keyspace
 @arguments.service
-def get(directory: str, key: str, escape: bool, no_start: bool, timeout: float) -> None:
+def get(
+    directory: str, key: str, escape: bool, keyspace: str, no_start: bool, timeout: float
+) -> None:
     """Print the value of KEY as it is, and a newline.
 
     An absent key is reported on standard error, with exit code 1.
     """
     raw_key = arguments.to_bytes(key, escape)
-    with arguments.open_database(directory, no_start, timeout) as db:
+    with arguments.open_keyspace(directory, keyspace, no_start, timeout) as db:
         value = db.get(raw_key)
     if value is None:
         raise CommandFailure(f"no key {key!r} in {directory}", ExitCode.ABSENT)
@@ -38,6 +41,7 @@ def get(directory: str, key: str, escape: bool, no_start: bool, timeout: float) 
 @click.option("--ttl", type=float, metavar="SECONDS", help="Let the key expire after that long.")
 @arguments.durability
 @arguments.escape
+@arguments.keyspace
 @arguments.service
 def put(
     directory: str,
@@ -46,6 +50,7 @@ def put(
     ttl: float | None,
     durability: str,
     escape: bool,
+    keyspace: str,
     no_start: bool,
     timeout: float,
 ) -> None:
@@ -55,7 +60,7 @@ def put(
     """
     raw_key = arguments.to_bytes(key, escape)
     raw_value = arguments.to_bytes(value, escape)
-    with arguments.open_database(directory, no_start, timeout) as db:
+    with arguments.open_keyspace(directory, keyspace, no_start, timeout, create=True) as db:
         db.put(raw_key, raw_value, ttl=ttl, durability=durability)
 
 
@@ -64,19 +69,21 @@ def put(
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
 @arguments.durability
 @arguments.escape
+@arguments.keyspace
 @arguments.service
 def delete(
     directory: str,
     keys: tuple[str, ...],
     durability: str,
     escape: bool,
+    keyspace: str,
     no_start: bool,
     timeout: float,
 ) -> None:
     """Delete every KEY, all of them or none; absent ones are no error."""
     raw_keys = [arguments.to_bytes(key, escape) for key in keys]
     with (
-        arguments.open_database(directory, no_start, timeout) as db,
+        arguments.open_keyspace(directory, keyspace, no_start, timeout) as db,
         db.write_batch(durability=durability) as batch,
     ):
         for key in raw_keys:

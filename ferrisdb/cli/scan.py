@@ -31,6 +31,7 @@ WRITE_BYTES = 1 << 16
     help="How to print a row; `import` reads tsv and jsonl.",
 )
 @arguments.escape
+@arguments.keyspace
 @arguments.service
 def scan(
     directory: str,
@@ -42,6 +43,7 @@ def scan(
     keys_only: bool,
     form: str,
     escape: bool,
+    keyspace: str,
     no_start: bool,
     timeout: float,
 ) -> None:
@@ -52,7 +54,7 @@ def scan(
     """
     bounds: dict[str, Any] = arguments.to_bounds(first, end, prefix, escape)
     to_line = text.FORMATTERS[form]
-    with arguments.open_database(directory, no_start, timeout) as db:
+    with arguments.open_keyspace(directory, keyspace, no_start, timeout) as db:
         if keys_only:
             keys = db.scan(**bounds, limit=limit, reverse=reverse, keys_only=True)
             write_lines(sys.stdout.buffer, (to_line(key, None) for key in keys))

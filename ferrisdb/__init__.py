@@ -16,13 +16,18 @@ from ferrisdb.errors import (
     DiskFullError,
     Error,
     FormatTooNewError,
+    HistoryGoneError,
+    IntegerOverflowError,
+    KeyspaceDroppedError,
     KeyTooLargeError,
     NotADatabaseError,
+    NotAnIntegerError,
     ProtocolError,
     SharedMemoryFullError,
     SnapshotTooOldError,
     StorageError,
     TooManySnapshotsError,
+    TransactionTooLargeError,
     UnavailableError,
     UnsupportedFileSystemError,
     UsageError,
@@ -34,7 +39,10 @@ if TYPE_CHECKING:
     from ferrisdb.batch import WriteBatch
     from ferrisdb.database import Database
     from ferrisdb.database import open_database as open
+    from ferrisdb.keyspace import Keyspace
     from ferrisdb.snapshot import Snapshot
+    from ferrisdb.transact import transactional
+    from ferrisdb.transaction import Transaction
 
 __version__ = "0.1.0"
 
@@ -51,14 +59,21 @@ __all__ = [
     "DiskFullError",
     "Error",
     "FormatTooNewError",
+    "HistoryGoneError",
+    "IntegerOverflowError",
+    "Keyspace",
+    "KeyspaceDroppedError",
     "KeyTooLargeError",
     "NotADatabaseError",
+    "NotAnIntegerError",
     "ProtocolError",
     "SharedMemoryFullError",
     "Snapshot",
     "SnapshotTooOldError",
     "StorageError",
     "TooManySnapshotsError",
+    "Transaction",
+    "TransactionTooLargeError",
     "UnavailableError",
     "UnsupportedFileSystemError",
     "UsageError",
@@ -67,13 +82,17 @@ __all__ = [
     "WrongTypeError",
     "__version__",
     "open",
+    "transactional",
 ]
 
 # Attaching needs NumPy and the kernel; who only imports the package doesn't pay for them.
 _LAZY = {
     "open": ("ferrisdb.database", "open_database"),
     "Database": ("ferrisdb.database", "Database"),
+    "Keyspace": ("ferrisdb.keyspace", "Keyspace"),
     "Snapshot": ("ferrisdb.snapshot", "Snapshot"),
+    "Transaction": ("ferrisdb.transaction", "Transaction"),
+    "transactional": ("ferrisdb.transact", "transactional"),
     "WriteBatch": ("ferrisdb.batch", "WriteBatch"),
 }
 

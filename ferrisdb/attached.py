@@ -85,9 +85,12 @@ class Attached(Attachment):
 
     # Attaching
 
-    def deadline_ns(self) -> int:
-        """Return when a call that begins now gives up, on the monotonic clock."""
-        return time.monotonic_ns() + self.timeout_ns
+    def deadline_ns(self, timeout: float | None = None) -> int:
+        """Return when a call that begins now gives up, on the monotonic clock.
+
+        Shape:   timeout, seconds; None: the handle's.
+        """
+        return time.monotonic_ns() + (self.timeout_ns if timeout is None else int(timeout * 1e9))
 
     def _attach(self, deadline_ns: int) -> None:
         found = services.find_or_start(self.path, start=self._start, deadline_ns=deadline_ns)

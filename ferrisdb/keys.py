@@ -23,6 +23,11 @@ def keyspace_prefix(keyspace_id: int) -> bytes:
     return KEYSPACE_TAG + keyspace_id.to_bytes(4, "big")
 
 
+def user_key(stored_key: bytes) -> bytes:
+    """Return a stored key without its key space's prefix."""
+    return stored_key[5 if stored_key.startswith(KEYSPACE_TAG) else 1 :]
+
+
 def prefix_end(prefix: bytes) -> bytes | None:
     """Return the first key behind all that begin with `prefix`; None if there is none."""
     kept = prefix.rstrip(b"\xff")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from ferrisdb import atomic_operations as operations
+from ferrisdb import transact
 from ferrisdb.atomic_operations import AtomicRequest
 from ferrisdb.attached import Attached
 from ferrisdb.batch import WriteBatch
@@ -18,6 +19,7 @@ from ferrisdb.kernel.atomics import Atomic
 from ferrisdb.kernel.batch import BatchBuffer
 from ferrisdb.kernel.rows import bounds
 from ferrisdb.mapping import SpaceMapping
+from ferrisdb.transaction import Transaction
 
 if TYPE_CHECKING:
     from ferrisdb.database import Database
@@ -37,6 +39,50 @@ class Keyspace(SpaceMapping):
         super().__init__(attached, prefix, keyspace_id)
         #: Its name in the catalogue; "" is the default key space.
         self.name = name
+
+    def transaction(
+        self,
+        *,
+        isolation: str = "serializable",
+        durability: str | None = None,
+        read_only: bool = False,
+    ) -> Transaction:
+        """Return a transaction; as a context manager it commits at exit unless an exception passes.
+
+        Shape:   isolation, "snapshot" checks at the commit only what was both read and written,
+                 which allows write skew; read_only refuses writes, and remembers no reads.
+        Raises:  UsageError, KeyspaceDroppedError, ClosedError.
+        """
+        return Transaction(self, self.attached.durability_of(durability), isolation, read_only)
+
+    def transact(
+        self,
+        fn: Callable[[Transaction], T],
+        *,
+        attempts: int | None = None,
+        timeout: float | None = None,
+        isolation: str = "serializable",
+        durability: str | None = None,
+    ) -> T:
+        """Call `fn` with a transaction and commit it; again with a new one if it conflicts.
+
+        `fn` may run several times: it should change nothing but the transaction. When it rolls
+        back or raises nothing is committed; its errors pass.
+
+        Shape:   attempts, transactions at most, None for as many as fit into the time; timeout,
+                 seconds after which none is begun any more, None for the handle's.
+        Returns: what `fn` returned.
+        Raises:  ConflictError, SnapshotTooOldError of the last attempt; else as
+                 `Transaction.commit`.
+        """
+        return transact.run(
+            self,
+            fn,
+            attempts=attempts,
+            timeout=timeout,
+            isolation=isolation,
+            durability=durability,
+        )
 
     def write_batch(self, *, durability: str | None = None) -> WriteBatch:
         """Return a batch; as a context manager it commits at exit unless an exception passes."""

@@ -226,6 +226,27 @@ cdef class BatchBuffer:
             self._reserve(self.nbytes + nbytes)
         return 0
 
+    def mark(self):
+        """Return where the batch is now, for `rewind` and `since`."""
+        return self.nbytes, self.count, self.is_atomic
+
+    def rewind(self, mark):
+        """Forget what was added behind a mark."""
+        cdef uint64_t nbytes
+        cdef uint32_t count
+        cdef bint is_atomic
+        nbytes, count, is_atomic = mark
+        if nbytes > self.nbytes or count > self.count:
+            raise UsageError("the mark is not of this batch, or was rewound over")
+        self.nbytes, self.count, self.is_atomic = nbytes, count, is_atomic
+
+    def since(self, mark):
+        """Return what was added behind a mark, encoded."""
+        cdef uint64_t nbytes = mark[0]
+        if nbytes > self.nbytes:
+            raise UsageError("the mark is not of this batch, or was rewound over")
+        return (<const char *>self.base)[nbytes:self.nbytes]
+
     def switch(self, bytes prefix not None):
         """Put another key space's prefix before the keys of what is added from here on."""
         self.prefix = prefix

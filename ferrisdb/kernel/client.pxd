@@ -27,7 +27,7 @@ cdef class Attachment(RingProducer):
     cdef uint32_t _take_slot(self) except 0
 
 cdef class Pin:
-    cdef Attachment owner
+    cdef readonly Attachment owner
     cdef uint8_t *slot
     cdef uint32_t index
     cdef readonly uint64_t session

@@ -1,3 +1,4 @@
+from ferrisdb.attached import Attached
 from ferrisdb.kernel.readview import ReadView
 from ferrisdb.kernel.ring import RingProducer
 
@@ -13,6 +14,8 @@ class Attachment(RingProducer):
     def release_epoch(self, index: int) -> None: ...
 
 class Pin:
+    @property
+    def owner(self) -> Attached: ...
     @property
     def session(self) -> int: ...
     @property

@@ -31,6 +31,7 @@ cdef struct Row:
     const uint8_t *value
     uint32_t key_bytes
     uint32_t value_bytes
+    uint64_t expires_us         # 0: never
 
 cdef class Scan:
     cdef Source source

@@ -326,6 +326,7 @@ cdef class Scan:
             self.arena, self.arena_room = grown, 2 * need + 2048
         row.key, row.key_bytes = self.arena_used, self.source.key_bytes
         row.value, row.value_bytes = self.source.hit.value, self.source.hit.value_bytes
+        row.expires_us = self.source.hit.expires_us
         if row.key_bytes:
             memcpy(self.arena + row.key, self.source.key, row.key_bytes)
         self.arena_used = need

@@ -1,5 +1,5 @@
 # The rows of a scan as a Python iterator.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from ferrisdb.kernel.client cimport Pin
 from ferrisdb.kernel.merge cimport Scan
 
@@ -8,4 +8,5 @@ cdef class Rows:
     cdef Scan scan              # None: ended
     cdef bint release
     cdef int64_t count, at, batch
+    cdef readonly uint64_t expiry_us    # the earliest expiry of the rows so far; 0: none has one
     cdef int _more(self) except -1

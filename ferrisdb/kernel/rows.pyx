@@ -12,6 +12,7 @@ from ferrisdb.kernel.client cimport Pin
 from ferrisdb.kernel.merge cimport BATCH_ROWS, Row, Scan
 from ferrisdb.kernel.space cimport Space
 
+from ferrisdb import limits
 from ferrisdb.errors import KeyTooLargeError, UsageError, WrongTypeError
 from ferrisdb.keys import prefix_end
 
@@ -19,14 +20,17 @@ cdef enum:
     FIRST_ROWS = 16             # what a short scan never uses is not read either
     COUNT_ROWS = 65536          # counted between two looks at the pin
 
+cdef Py_ssize_t KEY_BYTES_MAX = limits.KEY_BYTES_MAX
+cdef Py_ssize_t KEYSPACE_PREFIX_BYTES_MAX = limits.KEYSPACE_PREFIX_BYTES_MAX
+
 
 cdef bytes checked_key(Space owner, str what, object key):
     if not isinstance(key, bytes):
         raise WrongTypeError(f"{what} is bytes, not {type(key).__name__}")
-    if len(<bytes>key) > owner.attached.key_bytes_max:
+    # Without a prefix it is a stored key.
+    if len(<bytes>key) > KEY_BYTES_MAX + (0 if owner.prefix else KEYSPACE_PREFIX_BYTES_MAX):
         raise KeyTooLargeError(
-            f"{what} has {len(<bytes>key)} bytes; at most "
-            f"{owner.attached.key_bytes_max}")
+            f"{what} has {len(<bytes>key)} bytes; at most {KEY_BYTES_MAX} are allowed")
     return <bytes>key
 
 
@@ -124,6 +128,8 @@ cdef class Rows:
             raise StopIteration
         row = &scan.rows[self.at]
         self.at += 1
+        if row.expires_us and (self.expiry_us == 0 or row.expires_us < self.expiry_us):
+            self.expiry_us = row.expires_us
         key = PyBytes_FromStringAndSize(
             <const char *>scan.arena + row.key + scan.prefix_bytes,
             row.key_bytes - scan.prefix_bytes)

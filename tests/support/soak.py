@@ -10,6 +10,8 @@ parts:
   kills      SIGKILL of coordinator, compactor and writers (--kills); nothing acknowledged is lost
   compactor  SIGKILL of the compactor within its flushes and compactions (--kills); nothing is
              lost, and no file is left
+  transactions  histories of eight processes (--transactions in each) are judged, and invariants
+             and counts looked at, while processes of the service are killed (--kills in all)
   input      import what is given and rewrite it (--rounds)
   load       load many entries and read them (--entries)
 """
@@ -25,6 +27,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support import contenders, crowd
 from tests.support.bulk import load_and_read
 from tests.support.compactor_siege import besiege_compactor
 from tests.support.killing import Siege, besiege
@@ -32,7 +35,7 @@ from tests.support.model_machine import SELDOM, run_model
 from tests.support.real_input import import_and_rewrite
 
 KILLS_PER_DIRECTORY = 25
-PARTS = ("model", "kills", "compactor", "input", "load")
+PARTS = ("model", "kills", "compactor", "transactions", "input", "load")
 
 
 def seed_of_run() -> int:
@@ -78,6 +81,33 @@ def soak_compactor(folder: Path, seed: int, kill_count: int) -> None:
         shutil.rmtree(place)
 
 
+def soak_transactions(folder: Path, seed: int, count: int, kill_count: int) -> None:
+    """Judge histories of so many transactions, and check invariants and counts behind as many."""
+    each = count // crowd.PROCESSES
+    for name, job in (("lists", contenders.lists), ("snapshot", contenders.snapshot_lists)):
+        verdict = crowd.judge_lists(folder / name, job, each // 4, seed, kill_count)
+        say(f"{name}: {verdict.committed} committed, {verdict.edges} dependencies, "
+            f"{dict(verdict.anomalies) or 'no anomaly'}")  # fmt: skip
+        assert set(verdict.anomalies) <= ({"G2"} if name == "snapshot" else set())
+    verdict = crowd.judge_registers(folder / "registers", each // 4, seed, kill_count)
+    say(f"registers: {verdict.committed} committed, {verdict.edges} dependencies")
+    assert not verdict.anomalies, verdict.anomalies
+    calls, unexplained = crowd.unexplained_calls(folder / "calls", each, seed, kill_count)
+    say(f"calls: {calls}, {'all explained' if unexplained is None else unexplained}")
+    assert unexplained is None
+    for name, job in (("transfers", contenders.transfers), ("relinks", contenders.relinks)):
+        killed = crowd.check_invariant(folder / name, job, each, seed, kills=kill_count)
+        say(f"{name}: {each} in each of {crowd.PROCESSES} processes, killed {killed}")
+    killed = crowd.check_invariant(
+        folder / "clients", contenders.transfers, each, seed, kills=kill_count,
+        client_kills=kill_count,
+    )  # fmt: skip
+    say(f"transfers with clients killed: {killed}")
+    for name, job in (("adds", contenders.adds), ("increments", contenders.increments)):
+        killed = crowd.check_sum(folder / name, job, 10_000, seed, kills=kill_count)
+        say(f"{name}: 10,000 in each of {crowd.PROCESSES} processes, killed {killed}")
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(
@@ -87,6 +117,9 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=200, help="how often to kill, in each part")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of the model test")
+    parser.add_argument(
+        "--transactions", type=int, default=100_000, help="in each workload of transactions"
+    )
     parser.add_argument("--rounds", type=int, default=40, help="how often to rewrite the input")
     parser.add_argument("--entries", type=int, default=5_000_000, help="how many to load")
     parser.add_argument("--only", choices=PARTS, help="run one part alone")
@@ -101,6 +134,9 @@ def main() -> None:
         "model": lambda place: soak_model(place, seed, options.steps),
         "kills": lambda place: soak_kills(place, seed, options.kills),
         "compactor": lambda place: soak_compactor(place, seed, options.kills),
+        "transactions": lambda place: soak_transactions(
+            place, seed, options.transactions, options.kills // 8
+        ),
         "input": lambda place: import_and_rewrite(place, options.rounds, say),
         "load": lambda place: load_and_read(place, options.entries, seed, 64 << 20, say),
     }

@@ -17,6 +17,7 @@ from ferrisdb.kernel import layout
 from ferrisdb.service import Service
 from ferrisdb.shm import version_page
 from ferrisdb.shm.client import SEQ_PLAIN_READ, copy_slots, metrics_of
+from ferrisdb.shm.locks import DirectoryLock
 from ferrisdb.shm.registry import RegistryReader
 from ferrisdb.shm.segment import Segment
 from ferrisdb.shm.version_page import VersionPage
@@ -60,7 +61,7 @@ def collect(db: Attached, version: VersionPage) -> dict[str, Any]:
     clients = _clients(db, service, held_by)
     return {
         "path": db.path,
-        "state": _STATES.get(page.state, str(page.state)),
+        "state": _state(db.path, page.state),
         "coordinator_pid": page.coordinator_pid,
         "generation": page.generation,
         "epoch": page.epoch,
@@ -78,6 +79,13 @@ def collect(db: Attached, version: VersionPage) -> dict[str, Any]:
         "clients": clients,
         "this_handle": db.counters(),
     }
+
+
+def _state(path: str, state: int) -> str:
+    # What a dead coordinator said last stands on its page; readers don't need it, and don't notice.
+    if not DirectoryLock.is_held(path):
+        return "no service runs"
+    return _STATES.get(state, str(state))
 
 
 def _clients(db: Attached, service: Service, held_by: _Held) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ only: bytes and type) fills the end.
 | offset | width | field | meaning |
 | --- | --- | --- | --- |
 | 0 | u32 | bytes | whole record, multiple of 8 |
-| 4 | u8 | type | REQUEST_PAD 1, REQUEST_BATCH 2 |
+| 4 | u8 | type | REQUEST_PAD 1, _BATCH 2, _CONTROL 3 (control_request.py), _ATOMIC 4 |
 | 5 | u8 | durability | DURABILITY_ASYNC 1, _OS 2, _SYNC 3 |
 | 8 | u64 | request no | grows by 1 |
 | 16 | u64 | unanswered no | lowest number that the client still wants an answer to |
@@ -60,10 +60,15 @@ only: bytes and type) fills the end.
 | 40 | u64 | deadline ns | monotonic; a stall past it is answered with BusyError |
 | 48 | u32 | ops bytes | |
 | 52 | u32 | count | operations |
-| 56 | u32 | checks bytes | keys that must be unchanged: u32 length, key, ... |
-| 64 | u64 | large no | segment that holds the operations; 0: they follow here |
-| 72 | u64 | now us | a checked key that expires in (now, T] is a conflict |
+| 56 | u32 | checks bytes | what must be unchanged since the snapshot, see below |
+| 64 | u64 | large no | segment with operations, checks behind them; 0: they follow here |
+| 72 | u64 | expiry us | earliest expiry of what was read: up to T it is a conflict; 0 none |
 | 80 | | operations, checks | |
+
+A check is `u32 key bytes | CHECK_KEY << 24, key`, or `u32 start bytes | CHECK_RANGE << 24, u32 end
+bytes, start, end` with an empty end for no bound: stored keys. A conflict's detail is the ordinal
+of the check that failed, all ones for the expiry. Atomic operations: kernel/atomics.pxd; their
+reply is u32 how many wrote, u32 whether the result does not fit, i64 the result of the last.
 
 Invariants, with what the other side sees if the writer dies between any two stores
 R5  (R1-R4 are the registry's.) A segment is formatted before its entry is published; without

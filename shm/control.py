@@ -24,6 +24,7 @@ has a cache line of its own. Stores are release, loads acquire, unless the order
 | 704 | u64 | compacted | ticket up to which ranges are compacted (shm/control_request.py) |
 | 768 | u32 | at rest | 1: nothing to compact, and nothing was flushed for a while; advice only |
 | 776 | 5 u64 | figures | of the tree, for stats, in the order of TreeFigures; relaxed |
+| 2048 | u64 | keyspaces | changes of the catalogue of key spaces in this generation |
 
 Doorbell, segment d0, DOORBELL_BYTES. Any client may write anything; it means nothing but "look".
 
@@ -52,6 +53,8 @@ C8  A retired epoch (bit 63) is never unset. Dead before the new page: clients f
     wait as for a start.
 C9  sleeping is stored, full fence, then all tails are read again; a client stores its tail, full
     fence, then reads sleeping. Dead while sleeping: the client's own bounded wait notices.
+C10 keyspaces is stored after the visible seq that shows the change. Dead in between: generation
+    moves, which tells handles to look at the catalogue as well.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ the client, as in FoundationDB.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ferrisdb.atomic_operations import AtomicRequest, AtomicWrites
 from ferrisdb.backoff import Backoff
@@ -28,6 +28,7 @@ from ferrisdb.merged_rows import merged_rows
 from ferrisdb.read_set import Checks, RangeRead, ReadSet, first_difference
 
 if TYPE_CHECKING:
+    from ferrisdb.kernel.batch import BatchBuffer
     from ferrisdb.kernel.client import Pin
     from ferrisdb.kernel.space import Space
 
@@ -88,6 +89,20 @@ class TransactionWriter(AtomicWrites, TxSpace):
 
     def _atomic(self, key: bytes, request: AtomicRequest) -> None:
         self._tx._add_atomic(self.space, key, *request)
+
+
+class CommitRequest(NamedTuple):
+    """What is handed in to have a transaction committed by somebody else than `commit`.
+
+    Shape:  as `RingProducer.commit` takes it; generation and snapshot_seq, 0 if there is nothing
+            to check.
+    """
+
+    batch: BatchBuffer
+    durability: int
+    generation: int
+    snapshot_seq: int
+    checks: Checks
 
 
 class Savepoint:
@@ -154,6 +169,40 @@ class Transaction(TransactionWriter, TxCore):
         self.writes.rewind(point.mark)
 
     # The end
+
+    @property
+    def has_writes(self) -> bool:
+        """Whether anything would be committed."""
+        return self.batch.count > 0
+
+    def request(self) -> CommitRequest:
+        """Return what to hand in, instead of `commit` and without waiting.
+
+        The transaction is used up, but for `rollback`: to be called once the verdict is there,
+        because it lets go of the snapshot (T2). Any conflict, a HistoryGoneError too, is for the
+        caller to run the transaction again.
+        """
+        self.finish()
+        checks, batch = self._checks(), self.batch
+        if not checks.encoded and not checks.expiry_us and not batch.is_atomic:
+            return CommitRequest(batch, self.durability, 0, 0, checks)
+        pin = self._pin_held()
+        if pin is None:
+            pin = self.space.attached.take_pin()
+            self._hold(pin)
+        if batch.is_atomic:
+            batch = batch.hinted(pin.entry)
+        durability = max(self.durability, layout.DURABILITY_OS)
+        return CommitRequest(batch, durability, pin.generation, pin.seq, checks)
+
+    def newest_seq(self, key: bytes) -> int:
+        """Return the sequence of a key's newest version at the snapshot, its deletes included.
+
+        Only memtables are asked: 0 if none has one. Not noted as a read; ranges don't count.
+        """
+        pin, stored = self.pin(), self.space.prefix + key
+        found = (memtable.get(stored, pin.seq) for memtable in pin.view.memtables)
+        return max((version[0] for version in found if version is not None), default=0)
 
     def _checks(self) -> Checks:
         """Return what the commit depends on."""

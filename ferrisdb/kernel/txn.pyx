@@ -100,6 +100,8 @@ cdef class TxSpace:
 
     def put_until(self, key, value, uint64_t expires_us):
         """Set the key until a moment, in µs since the epoch; 0: for good. Raises: as `put`."""
+        if expires_us >> 63:
+            raise UsageError(f"{expires_us} µs is no moment: at most 2**63 - 1")
         self._put(KIND_PUT_EXPIRING if expires_us else KIND_PUT, key, value, expires_us)
 
     cdef int _put(self, uint8_t kind, key, value, uint64_t expires_us) except -1:
@@ -358,6 +360,11 @@ cdef class TxCore(TxSpace):
             if expiry and (expiry_us[0] == 0 or expiry < expiry_us[0]):
                 expiry_us[0] = expiry
         return checks
+
+    def finish(self):
+        """Refuse every further use but `rollback`, which is to come: its verdict is another's."""
+        self.live()
+        self.done = True
 
     def end(self):
         """Commit, unless it has been committed or rolled back."""

@@ -56,8 +56,8 @@ class Session:
 
     __slots__ = (
         "authenticated", "configured", "conn", "created_us", "durability", "id", "in_multi",
-        "is_closed", "is_dirty", "kind", "may_differ", "lib_name", "lib_ver", "name", "protocol", "queue", "reply_mode",
-        "service", "user", "watched",
+        "is_closed", "is_dirty", "kind", "lib_name", "lib_ver", "may_differ", "name", "protocol",
+        "queue", "reply_mode", "service", "user", "watched",
     )  # fmt: skip
 
     def __init__(self, service: Service, conn: int, kind: int) -> None:

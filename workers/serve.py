@@ -2,7 +2,7 @@
 
 Signals only note what is wanted; the one supervising loop (`Coordinator.run`) acts on it. SIGTERM
 and SIGINT stop cleanly, SIGHUP reads DIR/ferrisdb.toml again (the log level; what shapes memory
-and files takes a restart).
+and files takes a restart) and has the reader workers read DIR/users.toml.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -23,7 +24,9 @@ from ferrisdb.service import START_FAILED, STARTED_BY_OPEN
 from ferrisdb.shm.locks import DirectoryLock, check_file_system
 from ferrisdb.workers.children import CompactorProcess
 from ferrisdb.workers.coordinator import Coordinator
+from ferrisdb.workers.listeners import Listeners, resolved
 from ferrisdb.workers.log import configure_log
+from ferrisdb.workers.readers import Readers, ReadersFactory
 
 _log = logging.getLogger("ferrisdb.coordinator")
 
@@ -49,27 +52,59 @@ def main(directory: str, settings: Mapping[str, Any]) -> int:
         raise
     with lock:
         try:
-            coordinator = Coordinator(
-                directory,
-                options,
-                fs=RealFileSystem(),
-                clock=RealClock(),
-                rng=RealRng(),
-                compactor=CompactorProcess,
-                is_gone=lambda: not lock.is_named,
-            )
+            # Before recovery: what can't be served is refused at once.
+            listeners = _bind(directory, options)
         except Error as error:
             _tell_starter(error)
             raise
-        _install_signals(coordinator, directory)
-        notify("READY=1")
-        _log.info("serving %s, generation %d", directory, coordinator.generation)
         try:
-            code = coordinator.run()
-            notify("STOPPING=1")
+            return _serve(directory, options, settings, lock, listeners)
         finally:
-            coordinator.stop()
-        _log.info("stopped %s", directory)
+            if listeners is not None:
+                listeners.close()
+
+
+def _bind(directory: str, options: Options) -> Listeners | None:
+    if not options.worker_count:
+        return None
+    return Listeners.bind(directory, resolved(directory, options))
+
+
+def _serve(
+    directory: str,
+    options: Options,
+    settings: Mapping[str, Any],
+    lock: DirectoryLock,
+    listeners: Listeners | None,
+) -> int:
+    readers: ReadersFactory | None = None
+    if listeners is not None:
+        # A service that nobody started by name does nothing that nobody asked for.
+        lazily = STARTED_BY_OPEN in os.environ
+        readers = partial(Readers, listeners=listeners, lazily=lazily)
+    try:
+        coordinator = Coordinator(
+            directory,
+            resolved(directory, options),
+            fs=RealFileSystem(),
+            clock=RealClock(),
+            rng=RealRng(),
+            compactor=CompactorProcess,
+            readers=readers,
+            is_gone=lambda: not lock.is_named,
+        )
+    except Error as error:
+        _tell_starter(error)
+        raise
+    _install_signals(coordinator, directory, settings)
+    notify("READY=1")
+    _log.info("serving %s, generation %d", directory, coordinator.generation)
+    try:
+        code = coordinator.run()
+        notify("STOPPING=1")
+    finally:
+        coordinator.stop()
+    _log.info("stopped %s", directory)
     return int(code)
 
 
@@ -105,7 +140,9 @@ def _make_directory(directory: str) -> str:
     return directory
 
 
-def _install_signals(coordinator: Coordinator, directory: str) -> None:
+def _install_signals(
+    coordinator: Coordinator, directory: str, settings: Mapping[str, Any]
+) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
         coordinator.request_exit()
@@ -113,9 +150,13 @@ def _install_signals(coordinator: Coordinator, directory: str) -> None:
     def reload(number: int, frame: FrameType | None) -> None:
         del number, frame
         try:
-            configure_log(Options.load(directory).log_level)
+            options = Options.load(directory, settings)
         except Error as error:
             _log.error("settings not read again: %s", error)
+            return
+        configure_log(options.log_level)
+        if coordinator.jobs.readers is not None:
+            coordinator.jobs.readers.reload(options)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

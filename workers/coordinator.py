@@ -5,7 +5,8 @@ the work behind the commits in jobs.py; who is attached in ports.py. It gets its
 randomness from outside, and its workers through factories, so that the same class runs in one
 process under the simulation.
 
-Order at a clean stop: sockets closed behind what they had asked for, rings served, WAL synced, epoch retired, names removed, LOCK let go.
+Order at a clean stop: what socket clients had asked for answered and their workers gone, rings
+served, WAL synced, epoch retired, names removed, LOCK let go.
 
 Owner: the main thread of the coordinator process.
 """
@@ -57,16 +58,19 @@ class Coordinator:
         readers: ReadersFactory | None = None,
         background_sync: bool = True,
         is_gone: Callable[[], bool] = lambda: False,
+        on_tick: Callable[[], None] = lambda: None,
     ) -> None:
         """Recover the database and publish it; the caller holds LOCK.
 
+        Shape:  readers, None: there are no sockets; is_gone, whether the directory is another
+                one than it was; on_tick, called several times a second.
         Raises: NotADatabaseError, FormatTooNewError, CorruptionError, StorageError,
                 SharedMemoryFullError: nothing was lost or published.
         """
         self.options = options
         self._dir = DIR(directory)
         self._clock = clock
-        self._is_gone = is_gone
+        self._is_gone, self._on_tick = is_gone, on_tick
         self._exit: ExitCode | None = None
         self._next_tick_ns = 0
         self._commits_rested_for = 0
@@ -254,6 +258,7 @@ class Coordinator:
 
     def _tick(self) -> None:
         now_ns = self._clock.monotonic_ns()
+        self._on_tick()
         if self._is_gone():
             _log.critical("%s was removed or replaced under the service: leaving", self._dir.path)
             self.request_exit(ExitCode.STORAGE)

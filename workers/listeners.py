@@ -3,8 +3,8 @@
 The coordinator makes them, under LOCK, and keeps them for as long as it lives; its reader workers
 accept from the same sockets, so a connection waits in the backlog while no worker is there.
 
-L1  A socket is bound, and everything that can be refused is refused, before recovery; it takes
-    connections once the service is ready.
+L1  Sockets are made before recovery, so that what can't be served is refused at once. Who
+    connects while it lasts waits in the backlog.
 L2  The Unix socket is made under a temporary name, gets its mode and group, and then its name: it
     replaces that of a service that was killed, and nobody meets it with other permissions.
 L3  TCP needs users with passwords. The Unix socket does not: the kernel says who connects.
@@ -70,12 +70,12 @@ class Listeners:
         self._poll = select.poll()
 
     @classmethod
-    def bind(cls, directory: str, options: Options) -> Listeners:
-        """Bind every socket that the settings want; nothing connects before `listen`.
+    def open(cls, directory: str, options: Options) -> Listeners:
+        """Open every socket that the settings want.
 
         Shape:  directory, absolute; options, resolved.
         Raises: UsageError, what is set can't be; AccessError; UnavailableError, a port is in use;
-                StorageError: nothing is bound then.
+                StorageError: nothing is left then.
         Owner:  the holder of LOCK.
         """
         self = cls()
@@ -88,16 +88,12 @@ class Listeners:
             if options.tls_port is not None:
                 _check_certificate(options)
                 self._bind_tcp(options.tcp_host, options.tls_port, Kind.TLS)
+            for listener in self._sockets:
+                self._poll.register(listener.socket, select.POLLIN)
         except BaseException:
             self.close()
             raise
         return self
-
-    def listen(self) -> None:
-        """Take connections from now on: they wait for a worker (L1)."""
-        for listener in self._sockets:
-            listener.socket.listen(BACKLOG)
-            self._poll.register(listener.socket, select.POLLIN)
 
     @property
     def sockets(self) -> tuple[Listener, ...]:
@@ -142,6 +138,7 @@ class Listeners:
             _bind_path(made, temporary)
             if gid is not None:
                 _give_to_group(temporary, gid)
+            made.listen(BACKLOG)
             os.rename(temporary, path)
             self._note(path)
         except OSError as error:
@@ -199,6 +196,7 @@ class Listeners:
             if family == socket.AF_INET6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             _bind_port(made, address, place)
+            made.listen(BACKLOG)
 
 
 def resolved(directory: str, options: Options) -> Options:

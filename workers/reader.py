@@ -35,11 +35,12 @@ from ferrisdb.kernel.server import SocketServer
 from ferrisdb.options import Options
 from ferrisdb.resp.service import Service
 from ferrisdb.seams import RealClock
+from ferrisdb.shm.client import METRIC_READER, metrics_of
 from ferrisdb.workers.channel import Channel
 from ferrisdb.workers.log import configure_log
 from ferrisdb.workers.parent import OrphanedError, die_with_parent
 from ferrisdb.workers.peers import Peers
-from ferrisdb.workers.reader_messages import Leave, ReaderStart, Reload, Request, Up
+from ferrisdb.workers.reader_messages import Leave, ReaderStart, Reload, Up
 
 ATTACH_S = 10.0
 LEAVE_NS = 3_000_000_000
@@ -70,6 +71,8 @@ class Reader:
         )
         if self._attached.generation != start.generation:
             raise OrphanedError(f"generation {start.generation} is over")
+        # For `stats`: which of the clients are workers.
+        metrics_of(self._attached.registration.segment)[METRIC_READER] = start.number + 1
         self._service = Service(
             self._attached,
             self._clock,

@@ -63,7 +63,7 @@ class ReadersPort(Protocol):
     """The reader workers, as the coordinator's main thread sees them."""
 
     def begin(self) -> None:
-        """Take connections; `ConnectionWaits` comes into the inbox when there is work."""
+        """Begin; `ConnectionWaits` comes into the inbox when workers are wanted."""
 
     def start(self, number: int) -> None:
         """Start a worker."""
@@ -150,8 +150,7 @@ class Readers:
     # The main thread's side
 
     def begin(self) -> None:
-        """Take connections; `ConnectionWaits` comes into the inbox when there is work."""
-        self._listeners.listen()
+        """Begin; `ConnectionWaits` comes into the inbox when workers are wanted."""
         if not self._is_watching:
             self._inbox.put(ConnectionWaits())
             self._ring()
@@ -251,7 +250,9 @@ class Readers:
                     [*words, str(number), str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno(), wake_fd, *(fd for fd, _ in listeners)],
-                    env=os.environ | {"PYTHONPATH": service.python_path()},
+                    # A worker multiplies no matrices: NumPy need not have threads for that.
+                    env={"OPENBLAS_NUM_THREADS": "1", **os.environ}
+                    | {"PYTHONPATH": service.python_path()},
                 )
             except OSError as error:
                 ours.close()
@@ -302,8 +303,8 @@ class Readers:
         is_late = self._kill_at_ns is not None and self._clock.monotonic_ns() >= self._kill_at_ns
         for worker in list(self._workers.values()):
             if is_late or worker.channel.is_stuck:
-                _log.warning("reader worker %d does not %s: killed", worker.number,
-                             "leave" if is_late else "read its messages")  # fmt: skip
+                why = "has not left" if is_late else "takes no messages"
+                _log.warning("reader worker %d %s: killed", worker.number, why)
                 worker.process.kill()
                 self._bury(worker)
 

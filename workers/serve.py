@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 from collections.abc import Mapping
 from functools import partial
 from types import FrameType
@@ -27,6 +26,7 @@ from ferrisdb.workers.coordinator import Coordinator
 from ferrisdb.workers.listeners import Listeners, resolved
 from ferrisdb.workers.log import configure_log
 from ferrisdb.workers.readers import Readers, ReadersFactory
+from ferrisdb.workers.supervisor import Watchdog, notify
 
 _log = logging.getLogger("ferrisdb.coordinator")
 
@@ -53,7 +53,7 @@ def main(directory: str, settings: Mapping[str, Any]) -> int:
     with lock:
         try:
             # Before recovery: what can't be served is refused at once.
-            listeners = _bind(directory, options)
+            listeners = _open_sockets(directory, options)
         except Error as error:
             _tell_starter(error)
             raise
@@ -64,10 +64,10 @@ def main(directory: str, settings: Mapping[str, Any]) -> int:
                 listeners.close()
 
 
-def _bind(directory: str, options: Options) -> Listeners | None:
+def _open_sockets(directory: str, options: Options) -> Listeners | None:
     if not options.worker_count:
         return None
-    return Listeners.bind(directory, resolved(directory, options))
+    return Listeners.open(directory, resolved(directory, options))
 
 
 def _serve(
@@ -92,16 +92,19 @@ def _serve(
             compactor=CompactorProcess,
             readers=readers,
             is_gone=lambda: not lock.is_named,
+            on_tick=Watchdog.from_environment(RealClock()).tick,
         )
     except Error as error:
         _tell_starter(error)
         raise
     _install_signals(coordinator, directory, settings)
-    notify("READY=1")
+    notify(f"READY=1\nSTATUS=serving {directory}")
     _log.info("serving %s, generation %d", directory, coordinator.generation)
+    for listener in listeners.sockets if listeners is not None else ():
+        _log.info("listening at %s", listener.place)
     try:
         code = coordinator.run()
-        notify("STOPPING=1")
+        notify("STOPPING=1\nSTATUS=stopping")
     finally:
         coordinator.stop()
     _log.info("stopped %s", directory)
@@ -112,21 +115,6 @@ def _tell_starter(error: Error) -> None:
     # Whoever ran us in a terminal reads the command's one line; `open` needs the code.
     if os.environ.get(STARTED_BY_OPEN):
         _log.critical("%s%d: %s", START_FAILED, error.wire_code, error)
-
-
-def notify(state: str) -> None:
-    """Tell systemd how we are, if it asked (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        try:
-            channel.connect(address)
-            channel.sendall(state.encode())
-        except OSError as error:
-            _log.warning("can't reach NOTIFY_SOCKET: %s", error)
 
 
 def _make_directory(directory: str) -> str:

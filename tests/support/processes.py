@@ -61,6 +61,17 @@ def children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
+def readers(directory: Path) -> list[psutil.Process]:
+    """Return the living reader workers of the directory's service, by their numbers."""
+    found: list[tuple[int, psutil.Process]] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if "ferrisdb.workers.reader" in words and str(directory) in words and _lives(process):
+                found.append((int(words[-2]), process))
+    return [process for _, process in sorted(found, key=lambda one: one[0])]
+
+
 def kill(*processes: psutil.Process) -> None:
     """Send SIGKILL to all at once, then wait until they are gone."""
     for process in processes:

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -24,6 +23,7 @@ from ferrisdb.service import START_FAILED, STARTED_BY_OPEN
 from ferrisdb.shm.locks import DirectoryLock, check_file_system
 from ferrisdb.workers.children import CompactorProcess
 from ferrisdb.workers.coordinator import Coordinator
+from ferrisdb.workers.log import configure_log
 
 _log = logging.getLogger("ferrisdb.coordinator")
 
@@ -36,7 +36,7 @@ def main(directory: str, settings: Mapping[str, Any]) -> int:
     """
     try:
         options = Options.load(directory, settings)
-        _configure_log(options.log_level)
+        configure_log(options.log_level)
         directory = _make_directory(directory)
         check_file_system(directory)
         # Before LOCK is made in it: a directory of something else is left as it is.
@@ -44,7 +44,7 @@ def main(directory: str, settings: Mapping[str, Any]) -> int:
         lock = DirectoryLock(directory)
         lock.acquire()
     except Error as error:
-        _configure_log("info")
+        configure_log("info")
         _tell_starter(error)
         raise
     with lock:
@@ -113,22 +113,10 @@ def _install_signals(coordinator: Coordinator, directory: str) -> None:
     def reload(number: int, frame: FrameType | None) -> None:
         del number, frame
         try:
-            _configure_log(Options.load(directory).log_level)
+            configure_log(Options.load(directory).log_level)
         except Error as error:
             _log.error("settings not read again: %s", error)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGHUP, reload)
-
-
-def _configure_log(level: str) -> None:
-    logger = logging.getLogger("ferrisdb")
-    logger.setLevel(level.upper())
-    if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s pid=%(process)d %(name)s: %(message)s")
-        )
-        logger.addHandler(handler)
-        logger.propagate = False

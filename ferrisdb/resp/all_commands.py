@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ferrisdb.resp import transactions
+from ferrisdb.resp import bits, counters, lcs, strings, transactions
 
-MODULES = (transactions,)
+MODULES = (bits, counters, lcs, strings, transactions)

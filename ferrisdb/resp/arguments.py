@@ -48,3 +48,8 @@ def expiry_us(text: bytes, name: bytes, unit_ms: int, base_ms: int) -> int:
     if at_ms > INTEGER_MAX - base_ms:
         raise CommandError(b"ERR invalid expire time in '%b' command" % name)
     return min((at_ms + base_ms) * 1000, EXPIRES_US_MAX)
+
+
+def option(word: bytes) -> bytes:
+    """Return an option's name in lower case, as C compares it: up to a zero byte."""
+    return word.partition(b"\0")[0].lower()

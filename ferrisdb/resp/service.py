@@ -96,7 +96,9 @@ class Service:
     def closed(self, conn: int) -> None:
         """Forget a connection."""
         self._kinds.pop(conn, None)
-        self.sessions.pop(conn, None)
+        session = self.sessions.pop(conn, None)
+        if session is not None:
+            session.is_closed = True
 
     def failure(self, status: int) -> bytes:
         """Return the encoded error line of a commit's status."""

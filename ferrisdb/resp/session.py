@@ -56,7 +56,7 @@ class Session:
 
     __slots__ = (
         "authenticated", "configured", "conn", "created_us", "durability", "id", "in_multi",
-        "is_dirty", "kind", "lib_name", "lib_ver", "name", "protocol", "queue", "reply_mode",
+        "is_closed", "is_dirty", "kind", "may_differ", "lib_name", "lib_ver", "name", "protocol", "queue", "reply_mode",
         "service", "user", "watched",
     )  # fmt: skip
 
@@ -81,8 +81,10 @@ class Session:
         self.is_dirty = False
         self.queue: list[tuple[Command, list[bytes]]] = []
         self.watched: dict[bytes, Watch] = {}
-        #: What the kernel was told last (S3).
+        self.is_closed = False
+        #: What the kernel was told last (S3), and whether that may be out of date.
         self.configured: tuple[Any, ...] = ()
+        self.may_differ = True
         self.created_us = service.clock.wall_us()
 
     # Commands
@@ -102,6 +104,7 @@ class Session:
                 else:
                     reply = read(self, command, args)
             else:
+                self.may_differ = True
                 reply = command.handler(self, argv[command.name_words :])
         except CommandError as error:
             reply = Failure(error.text)
@@ -115,6 +118,8 @@ class Session:
         return self._answer(reply)
 
     def _answer_later(self, reply: Reply) -> None:
+        if self.is_closed:
+            return
         self.service.server.reply(self.conn, self._answer(reply))
 
     def _answer(self, reply: Reply) -> bytes:
@@ -123,15 +128,18 @@ class Session:
             encoded = encode(reply, self.protocol)
         else:
             encoded = b""
+            self.may_differ = True
             if self.reply_mode is ReplyMode.SKIP_NEXT:
                 self.reply_mode = ReplyMode.SKIP
             elif self.reply_mode is ReplyMode.SKIP:
                 self.reply_mode = ReplyMode.ON
-        self.configure()
+        if self.may_differ:
+            self.configure()
         return encoded
 
     def configure(self) -> None:
         """Tell the kernel what it may do for this connection, if that has changed (S3)."""
+        self.may_differ = False
         wanted = (self.is_fast(), self.protocol, self.durability, self.authenticated)
         if wanted != self.configured:
             self.configured = wanted

@@ -2,7 +2,7 @@
 
 Signals only note what is wanted; the one supervising loop (`Coordinator.run`) acts on it. SIGTERM
 and SIGINT stop cleanly, SIGHUP reads DIR/ferrisdb.toml again (the log level; what shapes memory
-and files takes a restart).
+and files takes a restart) and has the reader workers read DIR/users.toml.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 from collections.abc import Mapping
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -23,7 +23,10 @@ from ferrisdb.service import START_FAILED, STARTED_BY_OPEN
 from ferrisdb.shm.locks import DirectoryLock, check_file_system
 from ferrisdb.workers.children import CompactorProcess
 from ferrisdb.workers.coordinator import Coordinator
+from ferrisdb.workers.listeners import Listeners, resolved
 from ferrisdb.workers.log import configure_log
+from ferrisdb.workers.readers import Readers, ReadersFactory
+from ferrisdb.workers.supervisor import Watchdog, notify
 
 _log = logging.getLogger("ferrisdb.coordinator")
 
@@ -49,27 +52,62 @@ def main(directory: str, settings: Mapping[str, Any]) -> int:
         raise
     with lock:
         try:
-            coordinator = Coordinator(
-                directory,
-                options,
-                fs=RealFileSystem(),
-                clock=RealClock(),
-                rng=RealRng(),
-                compactor=CompactorProcess,
-                is_gone=lambda: not lock.is_named,
-            )
+            # Before recovery: what can't be served is refused at once.
+            listeners = _open_sockets(directory, options)
         except Error as error:
             _tell_starter(error)
             raise
-        _install_signals(coordinator, directory)
-        notify("READY=1")
-        _log.info("serving %s, generation %d", directory, coordinator.generation)
         try:
-            code = coordinator.run()
-            notify("STOPPING=1")
+            return _serve(directory, options, settings, lock, listeners)
         finally:
-            coordinator.stop()
-        _log.info("stopped %s", directory)
+            if listeners is not None:
+                listeners.close()
+
+
+def _open_sockets(directory: str, options: Options) -> Listeners | None:
+    if not options.worker_count:
+        return None
+    return Listeners.open(directory, resolved(directory, options))
+
+
+def _serve(
+    directory: str,
+    options: Options,
+    settings: Mapping[str, Any],
+    lock: DirectoryLock,
+    listeners: Listeners | None,
+) -> int:
+    readers: ReadersFactory | None = None
+    if listeners is not None:
+        # A service that nobody started by name does nothing that nobody asked for.
+        lazily = STARTED_BY_OPEN in os.environ
+        readers = partial(Readers, listeners=listeners, lazily=lazily)
+    try:
+        coordinator = Coordinator(
+            directory,
+            resolved(directory, options),
+            fs=RealFileSystem(),
+            clock=RealClock(),
+            rng=RealRng(),
+            compactor=CompactorProcess,
+            readers=readers,
+            is_gone=lambda: not lock.is_named,
+            on_tick=Watchdog.from_environment(RealClock()).tick,
+        )
+    except Error as error:
+        _tell_starter(error)
+        raise
+    _install_signals(coordinator, directory, settings)
+    notify(f"READY=1\nSTATUS=serving {directory}")
+    _log.info("serving %s, generation %d", directory, coordinator.generation)
+    for listener in listeners.sockets if listeners is not None else ():
+        _log.info("listening at %s", listener.place)
+    try:
+        code = coordinator.run()
+        notify("STOPPING=1\nSTATUS=stopping")
+    finally:
+        coordinator.stop()
+    _log.info("stopped %s", directory)
     return int(code)
 
 
@@ -77,21 +115,6 @@ def _tell_starter(error: Error) -> None:
     # Whoever ran us in a terminal reads the command's one line; `open` needs the code.
     if os.environ.get(STARTED_BY_OPEN):
         _log.critical("%s%d: %s", START_FAILED, error.wire_code, error)
-
-
-def notify(state: str) -> None:
-    """Tell systemd how we are, if it asked (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        try:
-            channel.connect(address)
-            channel.sendall(state.encode())
-        except OSError as error:
-            _log.warning("can't reach NOTIFY_SOCKET: %s", error)
 
 
 def _make_directory(directory: str) -> str:
@@ -105,7 +128,9 @@ def _make_directory(directory: str) -> str:
     return directory
 
 
-def _install_signals(coordinator: Coordinator, directory: str) -> None:
+def _install_signals(
+    coordinator: Coordinator, directory: str, settings: Mapping[str, Any]
+) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
         coordinator.request_exit()
@@ -113,9 +138,13 @@ def _install_signals(coordinator: Coordinator, directory: str) -> None:
     def reload(number: int, frame: FrameType | None) -> None:
         del number, frame
         try:
-            configure_log(Options.load(directory).log_level)
+            options = Options.load(directory, settings)
         except Error as error:
             _log.error("settings not read again: %s", error)
+            return
+        configure_log(options.log_level)
+        if coordinator.jobs.readers is not None:
+            coordinator.jobs.readers.reload(options)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

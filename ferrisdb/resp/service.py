@@ -132,14 +132,6 @@ class Service:
 
     #: Set once it is made, for it is made with this handler.
     server: Server
-    peers: Any
-
-    def answer(self, request: Any) -> Any:
-        if request[0] == "count":
-            return len(self.sessions)
-        return None
-
-    def reload(self) -> None: ...
 
     def __init__(
         self,

@@ -112,6 +112,9 @@ CLIENT_MAGIC = int.from_bytes(b"FDBCLNT\0", "little")
 CLIENT_ID_BYTES = 16
 #: SLOT_SEQ of a pin that needs its version only, not a floor.
 SEQ_PLAIN_READ = (1 << 64) - 1
+#: Counters of a reader worker: its number, from 1 on; the socket connections that it has.
+METRIC_READER = 8
+METRIC_CONNECTIONS_NOW = 17
 
 SLOT_DTYPE = np.dtype(
     {

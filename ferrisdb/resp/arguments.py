@@ -34,6 +34,19 @@ def integer(text: bytes, otherwise: bytes = NOT_AN_INTEGER) -> int:
     return number
 
 
+def int32(text: bytes) -> int:
+    """Return an integer of C's `int`, as the number of a database is one.
+
+    Raises:  CommandError, it isn't one.
+    """
+    number = integer(text)
+    if not -(1 << 31) <= number < 1 << 31:
+        raise CommandError(
+            b"ERR value is out of range, value must between -2147483648 and 2147483647"
+        )
+    return number
+
+
 def expiry_us(text: bytes, name: bytes, unit_ms: int, base_ms: int) -> int:
     """Return the moment in µs that a time to live, or a moment, in seconds or ms means.
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ferrisdb.kernel.space import Space
     from ferrisdb.resp.session import Session
-    from ferrisdb.transaction import Transaction
+    from ferrisdb.transaction import Transaction, TransactionWriter
 
 
 class Call:
@@ -69,3 +70,7 @@ class Call:
         return self._tx.scan(
             start, end, prefix=prefix, limit=limit, reverse=reverse, keys_only=keys_only
         )
+
+    def within(self, space: Space) -> TransactionWriter:
+        """Return another key space within the same transaction."""
+        return self._tx.keyspace(space)

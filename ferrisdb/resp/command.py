@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ferrisdb.resp.replies import Reply
+from ferrisdb.resp.replies import Reply, Simple
 
 if TYPE_CHECKING:
     from ferrisdb.resp.call import Call
@@ -35,6 +35,9 @@ WRONG_TYPE: Final = b"WRONGTYPE Operation against a key holding the wrong kind o
 NO_SUCH_KEY: Final = b"ERR no such key"
 TOO_LONG: Final = b"ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 NO_AUTH: Final = b"NOAUTH Authentication required."
+DATABASE_OUT_OF_RANGE: Final = b"ERR DB index is out of range"
+
+_LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
 class CommandError(Exception):
@@ -46,6 +49,22 @@ class CommandError(Exception):
     def __init__(self, text: bytes | str) -> None:
         super().__init__(text)
         self.text = text.encode() if isinstance(text, str) else text
+
+
+def error_line(before: bytes, word: bytes, behind: bytes = b"") -> bytes:
+    """Return an error that repeats a word of the client's, as C prints it: up to a zero byte."""
+    return (before + word.partition(b"\0")[0] + behind).translate(_LINE_BREAKS)
+
+
+def help_lines(name: bytes, text: bytes) -> Reply:
+    """Return what a container's HELP answers: a status line for each line of a text."""
+    lines = [
+        b"%b <subcommand> [<arg> [value] [opt] ...]. Subcommands are:" % name,
+        *text.split(b"\n"),
+        b"HELP",
+        b"    Prints this help.",
+    ]
+    return [Simple(line) for line in lines]
 
 
 class Deferred:
@@ -103,6 +122,8 @@ class Command:
     is_write: bool = False
     #: Within MULTI it is executed and not queued.
     is_immediate: bool = False
+    #: A data command's way outside of EXEC: a control handler that may take its time.
+    alone: Any = None
 
     def takes(self, count: int) -> bool:
         """Tell whether a request of so many words has the right number of them."""
@@ -123,12 +144,21 @@ _IMMEDIATE: Final = frozenset([b"exec", b"discard", b"multi", b"watch", b"quit",
 
 
 def data(
-    name: str, arity: int, flags: str, keys: tuple[int, int, int] = (1, 1, 1)
+    name: str,
+    arity: int,
+    flags: str,
+    keys: tuple[int, int, int] = (1, 1, 1),
+    *,
+    alone: ControlHandler | None = None,
 ) -> Callable[[DataHandler], DataHandler]:
-    """Declare a data command, which "write" among its flags lets write."""
+    """Declare a data command, which "write" among its flags lets write.
+
+    Shape:   alone, what runs in its place outside of EXEC, with a session and no transaction: for
+             what reads too much to do it at once.
+    """
 
     def declare(handler: DataHandler) -> DataHandler:
-        _register(name, arity, flags, keys, handler, True)
+        _register(name, arity, flags, keys, handler, True, alone)
         return handler
 
     return declare
@@ -147,7 +177,13 @@ def control(
 
 
 def _register(
-    name: str, arity: int, flags: str, keys: tuple[int, int, int], handler: Any, is_data: bool
+    name: str,
+    arity: int,
+    flags: str,
+    keys: tuple[int, int, int],
+    handler: Any,
+    is_data: bool,
+    alone: ControlHandler | None = None,
 ) -> None:
     full = name.encode()
     container, _, sub = full.partition(b"|")
@@ -162,6 +198,7 @@ def _register(
         name_words=2 if sub else 1,
         is_write="write" in words,
         is_immediate=full in _IMMEDIATE,
+        alone=alone,
     )
     if not sub:
         held = COMMANDS.setdefault(full, command)

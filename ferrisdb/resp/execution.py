@@ -47,7 +47,10 @@ def read(session: Session, command: Command, args: list[bytes]) -> Reply:
 class Execution(Deferred):
     """What is committed together, from its first attempt to its reply."""
 
-    __slots__ = ("_deadline_ns", "_is_under_way", "_outcome", "_request", "_session", "_tx", "line")
+    __slots__ = (
+        "_deadline_ns", "_is_under_way", "_outcome", "_request", "_session", "_tx", "durability",
+        "line",
+    )  # fmt: skip
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -58,6 +61,8 @@ class Execution(Deferred):
         self._outcome: Reply = None
         self._deadline_ns = 0
         self._is_under_way = False
+        #: Of its commits.
+        self.durability = session.durability
         #: The key for which it stands in a line of `Turns`.
         self.line: bytes | None = None
 
@@ -72,7 +77,7 @@ class Execution(Deferred):
         service = session.service
         self._is_under_way = True
         try:
-            self._tx = tx = Transaction(service.space, session.durability, "serializable", False)
+            self._tx = tx = Transaction(service.space, self.durability, "serializable", False)
             outcome = self._run(tx)
             if outcome is SUSPENDED:
                 self._release()

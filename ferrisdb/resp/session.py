@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
 _WORDS_SHOWN: Final = 128
+_PROTECTED: Final = (
+    b"ERR %b command not allowed. If the enable-debug-command option is set to \"local\", you can"
+    b" run it from a local connection, otherwise you need to set this option in the configuration"
+    b" file, and then restart the server."
+)
 
 
 class ReplyMode(IntEnum):
@@ -39,6 +44,18 @@ class ReplyMode(IntEnum):
 
 class Permissions(Protocol):
     """What a session asks its user."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def admin(self) -> bool:
+        """Whether it may see and do what concerns others."""
+
+    @property
+    def key_prefix(self) -> bytes:
+        """What every key that it may name begins with."""
 
     def refusal(self, command: Command, argv: list[bytes]) -> bytes | None:
         """Return why the user may not run a command, as NOPERM says it; None: it may."""
@@ -56,8 +73,9 @@ class Session:
 
     __slots__ = (
         "authenticated", "configured", "conn", "created_us", "durability", "id", "in_multi",
-        "is_closed", "is_dirty", "kind", "lib_name", "lib_ver", "may_differ", "name", "protocol",
-        "queue", "reply_mode", "service", "user", "watched",
+        "is_closed", "is_closing", "is_dirty", "kind", "last_command", "lib_name", "lib_ver",
+        "may_differ", "name", "no_evict", "protocol", "queue", "reply_mode", "service", "user",
+        "watched",
     )  # fmt: skip
 
     def __init__(self, service: Service, conn: int, kind: int) -> None:
@@ -82,6 +100,12 @@ class Session:
         self.queue: list[tuple[Command, list[bytes]]] = []
         self.watched: dict[bytes, Watch] = {}
         self.is_closed = False
+        #: It is to be closed behind the reply that goes out now: nothing more is executed.
+        self.is_closing = False
+        #: The name of what was executed last, as CLIENT LIST shows it.
+        self.last_command = b"NULL"
+        #: What CLIENT NO-EVICT was told; nobody is evicted.
+        self.no_evict = False
         #: What the kernel was told last (S3), and whether that may be out of date.
         self.configured: tuple[Any, ...] = ()
         self.may_differ = True
@@ -92,11 +116,15 @@ class Session:
     def execute(self, argv: list[bytes]) -> bytes | None:
         """Execute a command; returns its encoded reply, None if it comes later."""
         reply: Any
+        if self.is_closing:
+            return b""
         try:
             command = self._admitted(argv)
             if self.in_multi and not command.is_immediate:
                 self.queue.append((command, argv))
                 reply = QUEUED
+            elif command.alone is not None:
+                reply = command.alone(self, argv[command.name_words :])
             elif command.is_data:
                 args = argv[command.name_words :]
                 if command.is_write:
@@ -157,6 +185,7 @@ class Session:
         return (
             self.authenticated
             and not self.in_multi
+            and not self.is_closing
             and self.reply_mode is ReplyMode.ON
             and (self.user is None or self.user.may_all)
         )
@@ -171,6 +200,9 @@ class Session:
         command = COMMANDS.get(argv[0].lower())
         try:
             command = _found(command, argv)
+            self.last_command = command.name
+            if "protected" in command.flags and not self.service.settings.debug_commands:
+                raise CommandError(_PROTECTED % command.name.upper())
             if not self.authenticated and "no_auth" not in command.flags:
                 raise CommandError(NO_AUTH)
             if self.in_multi and "no_multi" in command.flags:
@@ -186,6 +218,12 @@ class Session:
                 self.is_dirty = True
             raise
         return command
+
+    def close(self) -> None:
+        """Close the connection behind the reply that goes out now."""
+        self.is_closing = self.may_differ = True
+        server = self.service.server
+        server.post(lambda: server.close(self.conn, flush=True))
 
     # Transactions
 

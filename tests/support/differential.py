@@ -6,13 +6,24 @@ fewer and fewer requests, and what is left is shown.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
 
 from tests.support.differential_grammar import Request, Step, Unit, step, units
-from tests.support.resp_wire import AGGREGATES, Address, Incomplete, Node, Wire, encode, parse
+from tests.support.redis_programs import redis_serving, version_of_redis
+from tests.support.resp_wire import AGGREGATES, Address, Node, Wire, encode
+from tests.support.socket_servers import PEER, ours_serving
 
+REDIS_VERSION = (7, 0)
+VALUE_BYTES_MAX = 16 << 20
+PEER_OPTIONS = ("--hz", "500", "--databases", "1", "--enable-debug-command", "no")
+"""Removes what has expired at once, and has one key space, as FerrisDB does."""
 REPLY_TIMEOUT_S = 10.0
 SHRINK_S = 45.0
 RAW_TRIES = 5
@@ -343,9 +354,30 @@ class Pair:
         if name in CLOCKS:
             one, other = ours.plain(), theirs.plain()
             slack = self._slack_ms / CLOCKS[name] + 1
-            return min(one, other) >= 0 and abs(one - other) <= slack
+            return bool(min(one, other) >= 0 and abs(one - other) <= slack)
         lenient = LENIENT.get(b" ".join(words[:2]).upper()) or LENIENT.get(name)
         return lenient is not None and lenient(ours, theirs)
+
+
+@contextmanager
+def pair_serving(folder: Path) -> Iterator[Pair]:
+    """Run both servers. FERRISDB_TEST_PEER=redis has two of Redis's, which are like each other."""
+    if version_of_redis() != REDIS_VERSION:
+        pytest.skip(f"the texts are those of Redis {REDIS_VERSION}, here is {version_of_redis()}")
+    options = [*PEER_OPTIONS, "--proto-max-bulk-len", str(VALUE_BYTES_MAX)]
+    with ExitStack() as running:
+        running.enter_context(redis_serving(folder / "redis", *options))
+        if os.environ.get(PEER) == "redis":
+            running.enter_context(redis_serving(folder / "other", *options))
+            ours = Address(path=str(folder / "other" / "redis.sock"))
+        else:
+            served = running.enter_context(
+                ours_serving(folder / "ours", request_bytes_max=VALUE_BYTES_MAX)
+            )
+            ours = served.unix
+        pair = Pair(ours, Address(path=str(folder / "redis" / "redis.sock")))
+        running.callback(pair.close)
+        yield pair
 
 
 def compare(pair: Pair, seed: int, request_count: int, say: Callable[[str], None]) -> None:
@@ -446,11 +478,3 @@ def _single_steps(one: Step) -> list[Step]:
         return [one]
     parts = [step(one.connection, words) for words in one.requests]
     return [*parts[:-1], step(one.connection, one.requests[-1], pause_s=one.pause_s)]
-
-
-def first_reply(data: bytes) -> Node | None:
-    """Return the first reply in some bytes, if it is whole."""
-    try:
-        return parse(data)[0]
-    except Incomplete:
-        return None

@@ -177,37 +177,8 @@ RAW: list[bytes] = [
     b"*1\r\n$" + b"1" * 70_000, b"+PING\r\n", b"%1\r\n", b"EXEC\r\nMULTI\r\nMULTI\r\nEXEC\r\n",
 ]  # fmt: skip
 
-_WORDS: dict[str, Callable[[random.Random], bytes]] = {
-    "key": lambda rng: rng.choice(KEYS),
-    "number": lambda rng: rng.choice(KEYS if rng.random() < 0.2 else KEYS[6:9]),
-    "value": lambda rng: _value(rng),
-    "int": lambda rng: rng.choice(INTEGERS),
-    "float": lambda rng: (
-        rng.choice(FLOATS) if rng.random() < 0.6 else b"%.*f" % (rng.randint(0, 12), _real(rng))
-    ),
-    "offset": lambda rng: rng.choice(OFFSETS if rng.random() < 0.95 else BAD_OFFSETS),
-    "bit": lambda rng: rng.choice([b"0", b"1", b"0", b"1", b"2", b"-1", b"x"]),
-    "pattern": lambda rng: rng.choice(PATTERNS),
-    "cursor": lambda rng: rng.choice([b"0", b"0", b"0", b"abc", b"-1", b"", b"0 "]),
-    "type": lambda rng: rng.choice([b"string", b"STRING", b"list", b"nope", b""]),
-    "database": lambda rng: rng.choice([b"0", b"0", b"0", b"1", b"-1", b"abc", b"99999999999"]),
-    "protocol": lambda rng: rng.choice([b"2", b"3", b"2", b"3", b"1", b"4", b"abc", b"-1"]),
-    "name": lambda rng: rng.choice([b"me", b"", b"two words", b"\xff", b"a-b.c", b"new\nline"]),
-    "onoff": lambda rng: rng.choice([b"on", b"OFF", b"maybe"]),
-    "client_type": lambda rng: rng.choice([b"normal", b"pubsub", b"nope", b"NORMAL"]),
-    "command": lambda rng: rng.choice([b"get", b"SET", b"mset", b"nope", b"incr", b"exec"]),
-    "section": lambda rng: rng.choice([b"server", b"all", b"everything", b"clients", b"nope"]),
-    "parameter": lambda rng: rng.choice([b"nope", b"", b"no*pe", b"requirepas"]),
-    "nope": lambda rng: rng.choice([b"nope", b"", b"maybe-later"]),
-    "ttl": lambda rng: _ttl(rng, 1),
-    "ttl_ms": lambda rng: _ttl(rng, 1000),
-    "at": lambda rng: _at(rng, 1),
-    "at_ms": lambda rng: _at(rng, 1000),
-}
-
-
 def _real(rng: random.Random) -> float:
-    return rng.uniform(-1, 1) * 10 ** rng.randint(-8, 12)
+    return rng.uniform(-1, 1) * 10.0 ** rng.randint(-8, 12)
 
 
 def _value(rng: random.Random) -> bytes:
@@ -234,6 +205,35 @@ def _at(rng: random.Random, unit: int) -> bytes:
     if chance < 0.8:
         return b"%d" % (4_102_444_800 * unit + rng.randint(0, 10**9))
     return rng.choice([b"1000", b"0", b"-5", b"abc", b"9223372036854775807", b"99999999999999999"])
+
+
+_WORDS: dict[str, Callable[[random.Random], bytes]] = {
+    "key": lambda rng: rng.choice(KEYS),
+    "number": lambda rng: rng.choice(KEYS if rng.random() < 0.2 else KEYS[6:9]),
+    "value": _value,
+    "int": lambda rng: rng.choice(INTEGERS),
+    "float": lambda rng: (
+        rng.choice(FLOATS) if rng.random() < 0.6 else b"%.*f" % (rng.randint(0, 12), _real(rng))
+    ),
+    "offset": lambda rng: rng.choice(OFFSETS if rng.random() < 0.95 else BAD_OFFSETS),
+    "bit": lambda rng: rng.choice([b"0", b"1", b"0", b"1", b"2", b"-1", b"x"]),
+    "pattern": lambda rng: rng.choice(PATTERNS),
+    "cursor": lambda rng: rng.choice([b"0", b"0", b"0", b"abc", b"-1", b"", b"0 "]),
+    "type": lambda rng: rng.choice([b"string", b"STRING", b"list", b"nope", b""]),
+    "database": lambda rng: rng.choice([b"0", b"0", b"0", b"1", b"-1", b"abc", b"99999999999"]),
+    "protocol": lambda rng: rng.choice([b"2", b"3", b"2", b"3", b"1", b"4", b"abc", b"-1"]),
+    "name": lambda rng: rng.choice([b"me", b"", b"two words", b"\xff", b"a-b.c", b"new\nline"]),
+    "onoff": lambda rng: rng.choice([b"on", b"OFF", b"maybe"]),
+    "client_type": lambda rng: rng.choice([b"normal", b"pubsub", b"nope", b"NORMAL"]),
+    "command": lambda rng: rng.choice([b"get", b"SET", b"mset", b"nope", b"incr", b"exec"]),
+    "section": lambda rng: rng.choice([b"server", b"all", b"everything", b"clients", b"nope"]),
+    "parameter": lambda rng: rng.choice([b"nope", b"", b"no*pe", b"requirepas"]),
+    "nope": lambda rng: rng.choice([b"nope", b"", b"maybe-later"]),
+    "ttl": lambda rng: _ttl(rng, 1),
+    "ttl_ms": lambda rng: _ttl(rng, 1000),
+    "at": lambda rng: _at(rng, 1),
+    "at_ms": lambda rng: _at(rng, 1000),
+}
 
 
 def _words(rng: random.Random, spec: str) -> list[bytes]:

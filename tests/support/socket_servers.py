@@ -73,17 +73,22 @@ def write_users(directory: Path) -> None:
     """Let the default user in by its password."""
 
 
-@contextmanager
-def ours_serving(folder: Path, **settings: int | float | str) -> Iterator[Served]:
-    """Run our service with a Unix socket and a TCP port."""
+def prepare(folder: Path, **settings: int | float | str) -> tuple[Path, Address, Address]:
+    """Make a directory whose service has a Unix socket and a TCP port; returns all three."""
     directory = folder / "db"
     directory.mkdir(parents=True)
     port = free_port()
-    settings = {"reader_count": 2, "socket_durability": "os", "tcp_port": port} | settings
-    databases.configure(directory, **settings)
+    defaults: dict[str, int | float | str] = {"reader_count": 2, "socket_durability": "os"}
+    databases.configure(directory, **(defaults | {"tcp_port": port} | settings))
     write_users(directory)
     unix = Address(path=str(directory / "ferris.sock"))
-    tcp = Address(port=port, user=USER, password=PASSWORD)
+    return directory, unix, Address(port=port, user=USER, password=PASSWORD)
+
+
+@contextmanager
+def ours_serving(folder: Path, **settings: int | float | str) -> Iterator[Served]:
+    """Run our service with a Unix socket and a TCP port."""
+    directory, unix, tcp = prepare(folder, **settings)
     with serving(directory) as process:
         await_answer(unix)
         await_answer(tcp)
@@ -101,10 +106,12 @@ def peer_serving(folder: Path, *options: str) -> Iterator[Served]:
 
 
 @contextmanager
-def running(folder: Path, **settings: int | float | str) -> Iterator[Served]:
+def running(
+    folder: Path, *, peer_options: tuple[str, ...] = (), **settings: int | float | str
+) -> Iterator[Served]:
     """Run the server to test: ours, unless the environment names the peer."""
     if os.environ.get(PEER) == "redis":
-        with peer_serving(folder) as served:
+        with peer_serving(folder, *peer_options) as served:
             yield served
     else:
         with ours_serving(folder, **settings) as served:

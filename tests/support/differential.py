@@ -10,15 +10,22 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from tests.support.differential_grammar import Request, Step, Unit, step, units
-from tests.support.redis_programs import redis_serving, version_of_redis
+from tests.support.redis_programs import version_of_redis
 from tests.support.resp_wire import AGGREGATES, Address, Node, Wire, encode
-from tests.support.socket_servers import PEER, ours_serving
+from tests.support.socket_servers import (
+    PASSWORD,
+    PEER,
+    Served,
+    ours_serving,
+    peer_serving,
+    running,
+)
 
 REDIS_VERSION = (7, 0)
 VALUE_BYTES_MAX = 16 << 20
@@ -26,6 +33,7 @@ PEER_OPTIONS = ("--hz", "500", "--databases", "1", "--enable-debug-command", "no
 """Removes what has expired at once, and has one key space, as FerrisDB does."""
 REPLY_TIMEOUT_S = 10.0
 SHRINK_S = 45.0
+RAW_TIMEOUT_S = 0.5
 RAW_TRIES = 5
 """A server that closes with bytes unread may have its last answer overtaken by the reset."""
 SENTINEL = b"PING the-sentinel\r\n"
@@ -129,7 +137,8 @@ class Side:
 
         A server that waits for more answers nothing: then the answer ends in "(waits)".
         """
-        with Wire(self.address, timeout_s=0.5) as wire:
+        nobody = replace(self.address, password="")
+        with Wire(nobody, timeout_s=RAW_TIMEOUT_S) as wire:
             answer = b""
             try:
                 wire.send(data + SENTINEL)
@@ -291,11 +300,15 @@ class Pair:
 
     def _raw(self, one: Step) -> Difference | None:
         self.request_count += 1
+        return self.compare_raw(one.raw)
+
+    def compare_raw(self, data: bytes) -> Difference | None:
+        """Send bytes to both, each on a connection of their own, and compare all answers."""
         for _ in range(RAW_TRIES):
-            ours, theirs = (side.raw_answer(one.raw) for side in self.sides)
+            ours, theirs = (side.raw_answer(data) for side in self.sides)
             if ours == theirs:
                 return None
-        return Difference((one.raw,), ours, theirs, one)
+        return Difference((data,), ours, theirs, Step(-1, raw=data))
 
     def _step(self, one: Step) -> Difference | None:
         begin = time.monotonic()
@@ -362,22 +375,38 @@ class Pair:
 @contextmanager
 def pair_serving(folder: Path) -> Iterator[Pair]:
     """Run both servers. FERRISDB_TEST_PEER=redis has two of Redis's, which are like each other."""
-    if version_of_redis() != REDIS_VERSION:
-        pytest.skip(f"the texts are those of Redis {REDIS_VERSION}, here is {version_of_redis()}")
-    options = [*PEER_OPTIONS, "--proto-max-bulk-len", str(VALUE_BYTES_MAX)]
     with ExitStack() as running:
-        running.enter_context(redis_serving(folder / "redis", *options))
+        theirs = running.enter_context(_peer(folder / "redis")).unix
         if os.environ.get(PEER) == "redis":
-            running.enter_context(redis_serving(folder / "other", *options))
-            ours = Address(path=str(folder / "other" / "redis.sock"))
+            ours = running.enter_context(_peer(folder / "other")).unix
         else:
-            served = running.enter_context(
-                ours_serving(folder / "ours", request_bytes_max=VALUE_BYTES_MAX)
-            )
-            ours = served.unix
-        pair = Pair(ours, Address(path=str(folder / "redis" / "redis.sock")))
+            served = ours_serving(folder / "ours", request_bytes_max=VALUE_BYTES_MAX)
+            ours = running.enter_context(served).unix
+        pair = Pair(ours, theirs)
         running.callback(pair.close)
         yield pair
+
+
+@contextmanager
+def pair_with_passwords(folder: Path) -> Iterator[Pair]:
+    """Run both servers, for connections over TCP that are nobody's yet."""
+    with running(folder / "ours", peer_options=PEER_OPTIONS) as ours:
+        with peer_serving(folder / "redis", *PEER_OPTIONS, password=PASSWORD) as theirs:
+            _check_version()
+            yield Pair(ours.tcp, theirs.tcp)
+
+
+@contextmanager
+def _peer(folder: Path) -> Iterator[Served]:
+    _check_version()
+    options = [*PEER_OPTIONS, "--proto-max-bulk-len", str(VALUE_BYTES_MAX)]
+    with peer_serving(folder, *options, password="") as served:
+        yield served
+
+
+def _check_version() -> None:
+    if version_of_redis() != REDIS_VERSION:
+        pytest.skip(f"the texts are those of Redis {REDIS_VERSION}, here is {version_of_redis()}")
 
 
 def compare(pair: Pair, seed: int, request_count: int, say: Callable[[str], None]) -> None:

@@ -57,6 +57,22 @@ ODD_WORDS = [
     b"k1", b"BYTE", b"0",
 ]  # fmt: skip
 
+BEFORE_AUTHENTICATION: list[list[Request]] = [
+    # What one says who has not authenticated yet; each on a connection of its own.
+    [(b"GET", b"k")], [(b"PING",)], [(b"NOPE",)], [(b"GET",)], [(b"CLIENT", b"ID")],
+    [(b"COMMAND",)], [(b"AUTH",)], [(b"AUTH", b"wrong")], [(b"AUTH", b"default", b"wrong")], [(b"MULTI",)],
+    [(b"AUTH", b"nobody", b"wrong")], [(b"AUTH", b"a", b"b", b"c")], [(b"HELLO",)], [(b"EXEC",)],
+    [(b"HELLO", b"3")], [(b"HELLO", b"2")], [(b"HELLO", b"4")], [(b"HELLO", b"3", b"AUTH", b"x")],
+    [(b"HELLO", b"3", b"AUTH", b"default", b"wrong"), (b"PING",)], [(b"QUIT",)], [(b"RESET",)],
+    [(b"HELLO", b"abc")], [(b"HELLO", b"3", b"SETNAME", b"me")], [(b"SELECT", b"0")],
+    [(b"ECHO", b"x")],
+    [(b"AUTH", b"x" * 20_000)], [(b"MGET", *[b"k"] * 20)], [(b"AUTH", b"")],
+    [(b"CONFIG", b"GET", b"*")],
+    [(b"DISCARD",)], [(b"WATCH", b"k")], [(b"SHUTDOWN",)], [(b"FLUSHALL",)], [(b"QUIT", b"x")],
+    [(b"AUTH", b"wrong"), (b"SET", b"k", b"v"), (b"GET", b"k")], [(b"CLIENT",)],
+    [(b"DEBUG", b"SLEEP", b"9")],
+]  # fmt: skip
+
 COMMANDS: dict[str, tuple[float, str, str]] = {
     # name: (weight, required words, options)
     "PING": (2, "", "value"),

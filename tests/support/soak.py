@@ -12,8 +12,8 @@ parts:
              lost, and no file is left
   transactions  histories of eight processes (--transactions in each) are judged, and invariants
              and counts looked at, while processes of the service are killed (--kills in all)
-  differential  random requests (--commands) to redis-server and to the sockets of a service; replies
-             must be the same bytes
+  differential  random requests (--commands) to redis-server and to a service; replies must be the
+             same bytes
   socket-fuzz  no RESP, or hardly, to the sockets (--rounds, of 24 connections each, by hundreds)
   socket-kills  SIGKILL of reader workers and coordinator under many clients (--kills); nothing
              acknowledged is lost

@@ -14,10 +14,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-
-import psutil
+from typing import Any
 
 from tests.support.differential_grammar import Request, request
+from tests.support.idle import private_bytes
 from tests.support.resp_wire import Address, Wire, encode
 from tests.support.socket_servers import Served
 
@@ -27,7 +27,7 @@ HELD_OPEN_MAX = 100
 READ_S = 0.02
 
 OUTPUT_BYTES_MAX = 2 << 20
-SETTINGS: dict[str, int | float | str] = {
+SETTINGS: dict[str, Any] = {
     "output_bytes_max": OUTPUT_BYTES_MAX,
     "request_bytes_max": 1 << 20,
 }
@@ -253,11 +253,6 @@ class Attack:
         self._held.clear()
 
 
-def private_bytes(processes: list[psutil.Process]) -> int:
-    """Return the memory that the processes share with nobody."""
-    return sum(process.memory_full_info().uss for process in processes)
-
-
 def fuzz(served: Served, seed: int, round_count: int, say: Callable[[str], None]) -> None:
     """Attack a server that has SETTINGS; see that it stays as it was.
 
@@ -275,7 +270,7 @@ def fuzz(served: Served, seed: int, round_count: int, say: Callable[[str], None]
                 attack.round()
                 if number % 10 == 9 or number == round_count - 1:
                     most = max(most, private_bytes(workers) - before)
-                    assert most < GROWTH_BYTES_MAX, f"seed {seed}: {most} bytes more, round {number}"
+                    assert most < GROWTH_BYTES_MAX, f"seed {seed}: {most} bytes, round {number}"
                 assert all(worker.is_running() for worker in workers), f"seed {seed}: one died"
                 assert not beside.faults, f"seed {seed}: {beside.faults[:3]}"
     finally:

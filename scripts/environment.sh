@@ -1,4 +1,5 @@
-# Sourced by the scripts beside it: makes the Python environment and builds the kernel.
+# Sourced by the scripts beside it: makes the Python environment, builds the kernel, and gets what
+# tests of the sockets need.
 #
 # FERRISDB_PYTHON  the interpreter to make the environment with (default: the first of python3,
 #                  python3.14 ... python3.11 that is 3.11 or later)
@@ -65,5 +66,26 @@ build_kernel() {
         cat "$out" >&2
         say "scripts: the kernel does not build; a C compiler and Python's headers are needed"
         return 70
+    fi
+}
+
+# offer_redis: gets what the socket tests talk by: Redis's own programs, hiredis, ioredis. Where it
+# can't, those tests are skipped and say what to install.
+offer_redis() {
+    local missing=()
+    command -v redis-cli >/dev/null || missing+=(redis-tools)
+    [ -e /usr/include/hiredis/hiredis.h ] || missing+=(libhiredis-dev)
+    if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "scripts: installing ${missing[*]}"
+        # The list may be older than what can be had.
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+            --no-install-recommends "${missing[@]}"; } >"$root/build/apt.log" 2>&1 ||
+            say "scripts: that failed, see build/apt.log; tests that need them will be skipped"
+    fi
+    if [ ! -d "$root/build/node/node_modules/ioredis" ] && command -v npm >/dev/null; then
+        mkdir -p "$root/build/node"
+        npm install --silent --no-audit --no-fund --prefix "$root/build/node" ioredis@5 \
+            >"$root/build/npm.log" 2>&1 ||
+            say "scripts: npm install ioredis failed, see build/npm.log; its test will be skipped"
     fi
 }

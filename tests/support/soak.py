@@ -12,6 +12,11 @@ parts:
              lost, and no file is left
   transactions  histories of eight processes (--transactions in each) are judged, and invariants
              and counts looked at, while processes of the service are killed (--kills in all)
+  differential  random requests (--commands) to redis-server and to a service; replies must be the
+             same bytes
+  socket-fuzz  no RESP, or hardly, to the sockets (--rounds, of 24 connections each, by hundreds)
+  socket-kills  SIGKILL of reader workers and coordinator under many clients (--kills); nothing
+             acknowledged is lost
   input      import what is given and rewrite it (--rounds)
   load       load many entries and read them (--entries)
 """
@@ -27,15 +32,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support import contenders, crowd
+from tests.support import contenders, crowd, differential, socket_fuzz, socket_servers
 from tests.support.bulk import load_and_read
 from tests.support.compactor_siege import besiege_compactor
 from tests.support.killing import Siege, besiege
 from tests.support.model_machine import SELDOM, run_model
 from tests.support.real_input import import_and_rewrite
+from tests.support.socket_ledger import besiege as besiege_sockets
 
 KILLS_PER_DIRECTORY = 25
-PARTS = ("model", "kills", "compactor", "transactions", "input", "load")
+PARTS = (
+    "model", "kills", "compactor", "transactions", "differential", "socket-fuzz", "socket-kills",
+    "input", "load",
+)  # fmt: skip
 
 
 def seed_of_run() -> int:
@@ -108,6 +117,18 @@ def soak_transactions(folder: Path, seed: int, count: int, kill_count: int) -> N
         say(f"{name}: 10,000 in each of {crowd.PROCESSES} processes, killed {killed}")
 
 
+def soak_differential(folder: Path, seed: int, request_count: int) -> None:
+    """Compare so many replies with those of redis-server."""
+    with differential.pair_serving(folder) as pair:
+        differential.compare(pair, seed, request_count, say)
+
+
+def soak_socket_fuzz(folder: Path, seed: int, round_count: int) -> None:
+    """Attack the sockets of one service for so many rounds."""
+    with socket_servers.running(folder, **socket_fuzz.SETTINGS) as served:
+        socket_fuzz.fuzz(served, seed, round_count, say)
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(
@@ -119,6 +140,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_000_000, help="of the model test")
     parser.add_argument(
         "--transactions", type=int, default=100_000, help="in each workload of transactions"
+    )
+    parser.add_argument(
+        "--commands", type=int, default=2_000_000, help="to send to redis-server and to ours"
     )
     parser.add_argument("--rounds", type=int, default=40, help="how often to rewrite the input")
     parser.add_argument("--entries", type=int, default=5_000_000, help="how many to load")
@@ -137,6 +161,9 @@ def main() -> None:
         "transactions": lambda place: soak_transactions(
             place, seed, options.transactions, options.kills // 8
         ),
+        "differential": lambda place: soak_differential(place, seed, options.commands),
+        "socket-fuzz": lambda place: soak_socket_fuzz(place, seed, 100 * options.rounds),
+        "socket-kills": lambda place: besiege_sockets(place, options.kills, seed, say),
         "input": lambda place: import_and_rewrite(place, options.rounds, say),
         "load": lambda place: load_and_read(place, options.entries, seed, 64 << 20, say),
     }

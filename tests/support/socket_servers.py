@@ -1,0 +1,129 @@
+"""Run a server that speaks RESP: our service, or a real redis-server to prove a test itself by.
+
+Tests take `Served` and know no more of the server than its addresses. With FERRISDB_TEST_PEER=redis
+in the environment they run against redis-server.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.support import databases
+from tests.support.redis_programs import await_answer, redis_serving
+from tests.support.resp_wire import Address
+from tests.support.service import serving
+
+PASSWORD = "correct horse"
+USER = "default"
+PEER = "FERRISDB_TEST_PEER"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that runs."""
+
+    pid: int
+    unix: Address
+    tcp: Address
+    directory: Path
+    is_ours: bool
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes that serve sockets."""
+        process = psutil.Process(self.pid)
+        return reader_workers(process) if self.is_ours else [process]
+
+    def processes(self) -> list[psutil.Process]:
+        """Return all processes of the server."""
+        process = psutil.Process(self.pid)
+        return [process, *process.children(recursive=True)]
+
+
+def reader_workers(coordinator: psutil.Process) -> list[psutil.Process]:
+    """Return a coordinator's reader workers, the oldest first: who has a connected client's side.
+
+    They are told from the compactor by the listening socket that they have inherited.
+    """
+    found = []
+    for child in coordinator.children():
+        try:
+            listens = any(not c.raddr for c in child.net_connections("unix") if "ferris" in c.laddr)
+        except psutil.Error:
+            continue
+        if listens:
+            found.append(child)
+    return sorted(found, key=lambda child: child.create_time())
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+    return port
+
+
+def write_users(directory: Path) -> None:
+    """Let the default user in by its password, and do everything.
+
+    Cost: AUTH takes a millisecond, and not the tenth of a second that a real hash would take.
+    """
+    salt = os.urandom(16)
+    found = hashlib.scrypt(PASSWORD.encode(), salt=salt, n=1024, r=8, p=1, dklen=32)
+    words = ["scrypt", "1024", "8", "1", *(base64.b64encode(raw).decode() for raw in (salt, found))]
+    path = directory / "users.toml"
+    path.touch(0o600)
+    path.write_text(f'[users.{USER}]\npassword = "{"$".join(words)}"\nadmin = true\n')
+
+
+def prepare(folder: Path, **settings: int | float | str) -> tuple[Path, Address, Address]:
+    """Make a directory whose service has a Unix socket and a TCP port; returns all three."""
+    directory = folder / "db"
+    directory.mkdir(parents=True)
+    port = free_port()
+    defaults: dict[str, int | float | str] = {"reader_count": 2, "socket_durability": "os"}
+    databases.configure(directory, **(defaults | {"tcp_port": port} | settings))
+    write_users(directory)
+    unix = Address(path=str(directory / "ferris.sock"))
+    return directory, unix, Address(port=port, user=USER, password=PASSWORD)
+
+
+@contextmanager
+def ours_serving(folder: Path, **settings: int | float | str) -> Iterator[Served]:
+    """Run our service with a Unix socket and a TCP port."""
+    directory, unix, tcp = prepare(folder, **settings)
+    with serving(directory) as process:
+        await_answer(unix)
+        await_answer(tcp)
+        yield Served(process.pid, unix, tcp, directory, True)
+
+
+@contextmanager
+def peer_serving(folder: Path, *options: str, password: str = PASSWORD) -> Iterator[Served]:
+    """Run redis-server."""
+    port = free_port()
+    with redis_serving(folder, *options, port=port, password=password) as pid:
+        unix = Address(path=str(folder / "redis.sock"), user=USER, password=password)
+        tcp = Address(port=port, user=USER, password=password)
+        yield Served(pid, unix, tcp, folder, False)
+
+
+@contextmanager
+def running(
+    folder: Path, *, peer_options: tuple[str, ...] = (), **settings: int | float | str
+) -> Iterator[Served]:
+    """Run the server to test: ours, unless the environment names the peer."""
+    if os.environ.get(PEER) == "redis":
+        with peer_serving(folder, *peer_options) as served:
+            yield served
+    else:
+        with ours_serving(folder, **settings) as served:
+            yield served

@@ -620,11 +620,12 @@ cdef class CommitLoop(Judge):
         self.crowded = 0
 
     cdef void _count_active(self) noexcept nogil:
-        # Clients judge by this whether a core is free to spin on.
+        # Clients judge by this whether a core is free to spin on. A reader worker counts for two:
+        # those who are at its sockets need one, too.
         cdef uint32_t i, active = 0
         for i in range(self.port_end):
             if self.ports[i].live and self.ports[i].tick == self.tick:
-                active += 1
+                active += 1 if self.ports[i].wake_fd < 0 else 2
         self.tick = self.group_time_us >> TICK_SHIFT
         if active != load32_relaxed(self.control + c.CONTROL_ACTIVE_CLIENTS):
             store32_release(self.control + c.CONTROL_ACTIVE_CLIENTS, active)

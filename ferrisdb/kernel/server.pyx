@@ -429,6 +429,7 @@ cdef class SocketServer(HotCommands):
         self.ready_count -= count
         for i in range(self.ready_count):
             self.ready[i] = self.ready[count + i]
+        self.post_letters()
         return 0
 
     cdef int _timeout_ms(self, int64_t deadline_ns) noexcept:
@@ -476,4 +477,5 @@ cdef class SocketServer(HotCommands):
                 self._accept(fd, kind)
             elif tag != TAG_WAKE:
                 self.on_event(<Connection *><size_t>tag, events[i].events)
+        self.post_letters()
         return 0

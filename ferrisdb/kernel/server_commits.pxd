@@ -22,6 +22,7 @@ cdef struct Gather:
     Member *members
     uint32_t member_count
     uint32_t member_room
+    uint32_t in_flight          # batches that are pushed and not answered
 
 cdef enum FlightKind:
     FLIGHT_NONE = 0
@@ -38,6 +39,7 @@ cdef struct Flight:
     uint64_t large_no
     Connection *conn
     uint64_t number
+    int durability              # of a batch
 
 cdef class Commits(Connections):
     cdef Gather gathers[4]      # by DURABILITY_*

@@ -169,6 +169,8 @@ cdef class Commits(Connections):
             self.attached.push(record, nbytes, durability, <uint32_t>gather.nbytes,
                                <uint32_t>gather.count, deadline_ns, True), FLIGHT_GATHER)
         flight.members, flight.member_count = gather.members, gather.member_count
+        flight.durability = durability
+        gather.in_flight += 1
         gather.members, gather.member_count, gather.member_room = NULL, 0, 0
         gather.nbytes = gather.count = 0
         return 0
@@ -230,7 +232,9 @@ cdef class Commits(Connections):
                 memset(&self.attached.last_reply, 0, sizeof(self.attached.last_reply))
                 self._land_token(item[0], error.wire_code, 0)
         for durability in range(c.DURABILITY_OS, c.DURABILITY_SYNC + 1):
-            if self.gathers[durability].count:
+            # One at a time: what comes while it is committed makes the next one, so that the
+            # coordinator is woken once for many.
+            if self.gathers[durability].count and self.gathers[durability].in_flight == 0:
                 self._push_gather(durability)
         return 0
 
@@ -278,6 +282,7 @@ cdef class Commits(Connections):
         cdef Member *member
         cdef Connection *conn
         cdef bytes text = self.failure(status) if status else None
+        self.gathers[flight.durability].in_flight -= 1
         for i in range(flight.member_count):
             member = &flight.members[i]
             conn = member.conn

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
 _WORDS_SHOWN: Final = 128
 _PROTECTED: Final = (
-    b"ERR %b command not allowed. If the enable-debug-command option is set to \"local\", you can"
+    b'ERR %b command not allowed. If the enable-debug-command option is set to "local", you can'
     b" run it from a local connection, otherwise you need to set this option in the configuration"
     b" file, and then restart the server."
 )

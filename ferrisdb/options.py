@@ -109,7 +109,9 @@ class Options:
     socket_durability: str = _choice(
         "sync", SOCKET_DURABILITIES, "durability of writes by sockets that choose none"
     )
-    connection_count_max: int = _number(10_000, 1, 1_000_000, "most socket connections of one reader worker")
+    connection_count_max: int = _number(
+        10_000, 1, 1_000_000, "most socket connections of one reader worker"
+    )
     connection_idle_s: float = _number(
         0.0, 0, 31_536_000, "a connection that is silent for longer is closed; 0: never"
     )

@@ -97,6 +97,7 @@ class Coordinator:
             poison=self._poison,
             leave=self.request_exit,
         )
+        self._readers = self.jobs.readers
         self.page.state = layout.STATE_RUNNING
         self._ports.look()
         self.jobs.begin()
@@ -119,10 +120,15 @@ class Coordinator:
         if self._exit is None:
             self._exit = code
 
+    def reload(self, options: Options) -> None:
+        """Have the workers read again what can change while they run; signal handlers call it."""
+        if self._readers is not None:
+            self._readers.reload(options)
+
     def run(self) -> ExitCode:
         """Serve until told to stop or no longer able to; returns the exit code."""
-        if self.jobs.readers is not None:
-            self.jobs.readers.begin()
+        if self._readers is not None:
+            self._readers.begin()
         while self._exit is None:
             self.turn(self._next_tick_ns)
         return self._exit
@@ -307,9 +313,9 @@ class Coordinator:
                 self._settle(deadline_ns)
         finally:
             # Whatever failed, no worker must outlive us, nor the names.
-            if self.jobs.readers is not None:
-                self.jobs.readers.begin_stop(quick=True)
-                self.jobs.readers.close()
+            if self._readers is not None:
+                self._readers.begin_stop(quick=True)
+                self._readers.close()
             if self.jobs.compactor is not None:
                 self.jobs.compactor.stop(2.0)
             # Who has the page mapped reads on, and scans wait for the order.
@@ -326,7 +332,7 @@ class Coordinator:
                 self.close()
 
     def _settle(self, deadline_ns: int) -> None:
-        readers = self.jobs.readers
+        readers = self._readers
         if readers is not None:
             # What their clients had asked for is answered, by this loop.
             readers.begin_stop(quick=False)

@@ -80,9 +80,8 @@ class Listeners:
         """
         self = cls()
         try:
+            _check_users(directory, options)
             self._bind_unix(directory, options.socket_group)
-            if options.tcp_port is not None or options.tls_port is not None:
-                _check_users(directory)
             if options.tcp_port is not None:
                 self._bind_tcp(options.tcp_host, options.tcp_port, Kind.TCP)
             if options.tls_port is not None:
@@ -279,31 +278,23 @@ def _shown(address: object) -> str:
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
-def _check_users(directory: str) -> None:
-    """Refuse TCP where nobody could be asked for a password (L3).
+def _check_users(directory: str, options: Options) -> None:
+    """Refuse users that can't be read, and TCP where nobody could be asked for a password (L3).
 
     Raises: UsageError, AccessError, StorageError.
     """
     from ferrisdb.resp.users import load_users
 
-    if not load_users(directory).has_password:
+    has_password = load_users(directory).has_password
+    if (options.tcp_port, options.tls_port) != (None, None) and not has_password:
         raise UsageError(
             f"tcp_port and tls_port need a user with a password: {directory}/users.toml has none"
         )
 
 
 def _check_certificate(options: Options) -> None:
-    import ssl
+    from ferrisdb.resp.tls import server_context
 
     if options.tls_cert_file is None:
         raise UsageError("tls_port needs tls_cert_file, and tls_key_file if the key is elsewhere")
-    try:
-        # With a password, or a key that has one would be asked for at the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            options.tls_cert_file, options.tls_key_file, password=""
-        )
-    except PermissionError as error:
-        raise AccessError(error.errno, "no permission to read it", error.filename) from error
-    except OSError as error:  # ssl.SSLError is one
-        files = f"{options.tls_cert_file}, {options.tls_key_file or 'no tls_key_file'}"
-        raise UsageError(f"TLS certificate ({files}): {error.strerror or error}") from error
+    server_context(options.tls_cert_file, options.tls_key_file)

@@ -29,10 +29,10 @@ from typing import Any
 
 from ferrisdb.attached import Attached
 from ferrisdb.errors import Error
-from ferrisdb.exit_codes import ExitCode
+from ferrisdb.exit_codes import ExitCode, for_error
 from ferrisdb.kernel.ring import DURABILITIES
 from ferrisdb.kernel.server import SocketServer
-from ferrisdb.options import Options
+from ferrisdb.resp import all_commands
 from ferrisdb.resp.service import Service
 from ferrisdb.seams import RealClock
 from ferrisdb.shm.client import METRIC_READER, metrics_of
@@ -44,8 +44,6 @@ from ferrisdb.workers.reader_messages import Leave, ReaderStart, Reload, Up
 
 ATTACH_S = 10.0
 LEAVE_NS = 3_000_000_000
-PARTIAL_NS = 300_000_000_000
-"""How long a request may take to arrive."""
 _TURN_NS = 3_600_000_000_000
 _SPARE_FDS = 256
 """Descriptors beside those of connections: tables, segments, listening sockets."""
@@ -62,6 +60,7 @@ class Reader:
         Raises: OrphanedError, another coordinator serves; what attaching raises.
         """
         options = start.options
+        assert all_commands.MODULES, "the registry is full once they are imported"
         self._channel = channel
         self._clock = RealClock()
         self._code = ExitCode.OK
@@ -78,9 +77,13 @@ class Reader:
             self._clock,
             durability=DURABILITIES[options.socket_durability],
             worker_number=start.number,
+            options=options,
         )
         self._server = SocketServer(
-            self._attached, self._service, wake_fd=start.wake_fd, **limits(options)
+            self._attached,
+            self._service,
+            wake_fd=start.wake_fd,
+            **self._service.settings.limits(),
         )
         self._service.server = self._server
         self._peers = Peers(
@@ -162,21 +165,7 @@ class Reader:
                 self._leave()
             case Reload():
                 configure_log(message.log_level)
-                try:
-                    self._service.reload()
-                except Error as error:
-                    _log.error("users not read again: %s", error)
-
-
-def limits(options: Options) -> dict[str, int]:
-    """Return the bounds that the kernel server keeps."""
-    return {
-        "connection_count_max": options.connection_count_max,
-        "request_bytes_max": options.request_bytes_max,
-        "output_bytes_max": options.output_bytes_max,
-        "idle_ns": int(options.connection_idle_s * 1e9),
-        "partial_ns": PARTIAL_NS,
-    }
+                self._service.reload(tells=False)
 
 
 def main(directory: str, channel: Channel) -> ExitCode:
@@ -193,6 +182,9 @@ def main(directory: str, channel: Channel) -> ExitCode:
     except (OrphanedError, EOFError) as reason:
         _log.info("leaving: %s", reason or "the coordinator closed the channel")
         return ExitCode.ORPHANED
+    except Error as error:
+        _log.error("the reader worker can't serve: %s", error)
+        return for_error(error)
     except Exception:
         _log.exception("the reader worker failed")
         return ExitCode.INTERNAL

@@ -141,6 +141,7 @@ class Readers:
         #: The last Tell under each key, for those that start later.
         self._kept: dict[str, Tell] = {}
         self._kill_at_ns: int | None = None
+        self._is_closed = False
         flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
         self._wake_fds = [os.eventfd(0, flags) for _ in range(options.worker_count)]
         self._bell = os.eventfd(0, flags)
@@ -186,14 +187,16 @@ class Readers:
         """Wait for the last worker, and close everything; `begin_stop` was called."""
         if self._thread.ident is not None:
             self._thread.join()
+        self._is_closed = True
         self._listeners.close()
         self._selector.close()
         for fd in (*self._wake_fds, self._bell):
             os.close(fd)
 
     def _command(self, command: Callable[[], None]) -> None:
-        self._commands.put(command)
-        os.eventfd_write(self._bell, 1)
+        if not self._is_closed:
+            self._commands.put(command)
+            os.eventfd_write(self._bell, 1)
 
     # The hub's thread
 

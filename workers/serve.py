@@ -1,8 +1,9 @@
 """Run the service of one directory in the foreground, until a signal or its own decision.
 
-Signals only note what is wanted; the one supervising loop (`Coordinator.run`) acts on it. SIGTERM
-and SIGINT stop cleanly, SIGHUP reads DIR/ferrisdb.toml again (the log level; what shapes memory
-and files takes a restart) and has the reader workers read DIR/users.toml.
+Signals only note what is wanted; the one supervising loop (`Coordinator.run`) acts on it, behind
+the recovery if it is not over. SIGTERM and SIGINT stop cleanly, SIGHUP reads DIR/ferrisdb.toml
+again (the log level; what shapes memory and files takes a restart) and has the reader workers read
+DIR/users.toml.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def _serve(
     lock: DirectoryLock,
     listeners: Listeners | None,
 ) -> int:
+    signals = _Signals(directory, settings)
     readers: ReadersFactory | None = None
     if listeners is not None:
         # A service that nobody started by name does nothing that nobody asked for.
@@ -97,7 +99,7 @@ def _serve(
     except Error as error:
         _tell_starter(error)
         raise
-    _install_signals(coordinator, directory, settings)
+    signals.serve(coordinator)
     notify(f"READY=1\nSTATUS=serving {directory}")
     _log.info("serving %s, generation %d", directory, coordinator.generation)
     for listener in listeners.sockets if listeners is not None else ():
@@ -128,24 +130,36 @@ def _make_directory(directory: str) -> str:
     return directory
 
 
-def _install_signals(
-    coordinator: Coordinator, directory: str, settings: Mapping[str, Any]
-) -> None:
-    def stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        coordinator.request_exit()
+class _Signals:
+    """What signals want of the service; noted, too, while it comes up, and done when it is up."""
 
-    def reload(number: int, frame: FrameType | None) -> None:
+    def __init__(self, directory: str, settings: Mapping[str, Any]) -> None:
+        self._directory, self._settings = directory, settings
+        self._coordinator: Coordinator | None = None
+        self._is_over = False
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGHUP, self._reload)
+
+    def serve(self, coordinator: Coordinator) -> None:
+        """Have the coordinator do what is wanted from now on."""
+        self._coordinator = coordinator
+        if self._is_over:
+            coordinator.request_exit()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._is_over = True
+        if self._coordinator is not None:
+            self._coordinator.request_exit()
+
+    def _reload(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         try:
-            options = Options.load(directory, settings)
+            options = Options.load(self._directory, self._settings)
         except Error as error:
             _log.error("settings not read again: %s", error)
             return
         configure_log(options.log_level)
-        if coordinator.jobs.readers is not None:
-            coordinator.jobs.readers.reload(options)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGHUP, reload)
+        if self._coordinator is not None:
+            self._coordinator.reload(options)

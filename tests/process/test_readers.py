@@ -248,6 +248,14 @@ def test_tcp_is_refused_without_a_user_that_has_a_password(tmp_path: Path) -> No
     assert not (tmp_path / SOCKET).exists()
 
 
+def test_users_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "users.toml").touch(mode=0o644)
+    assert _refused(tmp_path).returncode == ExitCode.NO_PERMISSION
+    (tmp_path / "users.toml").chmod(0o600)
+    (tmp_path / "users.toml").write_text("users = 7")
+    assert _refused(tmp_path).returncode == ExitCode.USAGE
+
+
 def test_tls_is_refused_without_a_certificate(tmp_path: Path) -> None:
     (tmp_path / "ferrisdb.toml").write_text('tls_port = 16380\ntls_cert_file = "absent.pem"\n')
     refused = _refused(tmp_path)
@@ -282,7 +290,7 @@ def _refused(directory: Path, *options: str) -> subprocess.CompletedProcess[byte
 def test_checkpoint_verify_and_a_copy_take_no_notice_of_socket_and_users(tmp_path: Path) -> None:
     directory, copy = tmp_path / "db", tmp_path / "copy"
     directory.mkdir()
-    (directory / "users.toml").write_text("")
+    (directory / "users.toml").touch(mode=0o600)
     with serving(directory, "--readers", "1"):
         with ferrisdb.open(directory, start=False) as db:
             db[b"key"] = b"value"

@@ -2,6 +2,38 @@
 
 from __future__ import annotations
 
-from ferrisdb.resp import bits, counters, lcs, strings, transactions
+from ferrisdb.resp import (
+    bits,
+    clients,
+    config,
+    connection,
+    counters,
+    expiry,
+    ferris,
+    info,
+    introspection,
+    keys,
+    lcs,
+    scanning,
+    server_commands,
+    strings,
+    transactions,
+)
 
-MODULES = (bits, counters, lcs, strings, transactions)
+MODULES = (
+    bits,
+    clients,
+    config,
+    connection,
+    counters,
+    expiry,
+    ferris,
+    info,
+    introspection,
+    keys,
+    lcs,
+    scanning,
+    server_commands,
+    strings,
+    transactions,
+)

@@ -102,6 +102,4 @@ class Authentication:
 
     def _mark(self, user: User | None, password: bytes) -> bytes:
         name = b"" if user is None else user.name.encode()
-        return hashlib.blake2b(
-            name + b"\0" + password, key=self._key, digest_size=32
-        ).digest()
+        return hashlib.blake2b(name + b"\0" + password, key=self._key, digest_size=32).digest()

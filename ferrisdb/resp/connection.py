@@ -6,6 +6,7 @@ by it what they may send; INFO has FerrisDB's own version.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ferrisdb.resp.arguments import int32, integer, option
@@ -29,9 +30,7 @@ REDIS_VERSION: Final = b"7.0.15"
 
 _PONG: Final = Simple(b"PONG")
 _RESET: Final = Simple(b"RESET")
-_BAD_NAME: Final = (
-    b"ERR Client names cannot contain spaces, newlines or special characters."
-)
+_BAD_NAME: Final = b"ERR Client names cannot contain spaces, newlines or special characters."
 _HELLO_NEEDS_AUTH: Final = (
     b"NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH"
     b" <user> <pass> option can be used to authenticate the client and select the RESP protocol"
@@ -48,7 +47,7 @@ def ping(session: Session, args: list[bytes]) -> Reply:
     return args[0] if args else _PONG
 
 
-@control("echo", 2, "fast")
+@control("echo", 2, "loading stale fast")
 def echo(session: Session, args: list[bytes]) -> Reply:
     """Return the argument."""
     del session
@@ -165,7 +164,7 @@ class _Hello(Deferred):
             if name == b"auth" and left >= 2:
                 session.service.reload()
                 verified = session.service.authentication.verify(*words[at + 1 : at + 3])
-                verified.then(lambda user, behind=at + 3: self._verified(user, behind))
+                verified.then(partial(self._verified, at + 3))
                 return
             if name == b"setname" and left >= 1:
                 check_name(words[at + 1])
@@ -181,7 +180,7 @@ class _Hello(Deferred):
             session.protocol = self._protocol
         self.resolve(_greeting(session))
 
-    def _verified(self, user: Any, behind: int) -> None:
+    def _verified(self, behind: int, user: Any) -> None:
         if user is None:
             self.resolve(Failure(WRONG_PASSWORD))
         elif isinstance(user, Failure):

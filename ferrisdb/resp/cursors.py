@@ -46,9 +46,7 @@ STEM_US: Final = 86_400_000_000
 """How long a stem lives behind its last use, at most; half of that, at least."""
 _REMEMBERED_MAX: Final = 4096
 
-LOST: Final = (
-    b"ERR invalid cursor: it was not used for too long; begin again with SCAN 0"
-)
+LOST: Final = b"ERR invalid cursor: it was not used for too long; begin again with SCAN 0"
 
 
 def cut(last: bytes, following: bytes) -> bytes:

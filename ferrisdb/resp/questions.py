@@ -5,7 +5,7 @@ A request is (name, plain values...); it goes through the coordinator, which doe
 | request | answer |
 | --- | --- |
 | `clients`, filter | lines of CLIENT LIST, each with its client's id |
-| `kill`, filter | how many connections were closed |
+| `kill`, filter | how many connections it means, whether the asker's too; others are closed |
 | `figures` | the worker's figures, for INFO |
 | `config`, changes | none: settings have changed (CONFIG SET) |
 | `resetstat` | none: figures begin at 0 again |
@@ -29,7 +29,7 @@ def _clients(service: Service, wanted: ClientFilter) -> list[tuple[int, bytes]]:
     return lines(service, wanted)
 
 
-def _kill(service: Service, wanted: ClientFilter) -> int:
+def _kill(service: Service, wanted: ClientFilter) -> tuple[int, bool]:
     return kill(service, wanted)
 
 

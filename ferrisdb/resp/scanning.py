@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ferrisdb.errors import SnapshotTooOldError
 from ferrisdb.kernel.rows import open_rows
-from ferrisdb.keys import prefix_end
 from ferrisdb.resp.arguments import integer, option
 from ferrisdb.resp.command import SYNTAX_ERROR, CommandError, Deferred, data
+from ferrisdb.resp.counting import counted, is_empty, visible, within_prefix
 from ferrisdb.resp.cursors import (
     StemWrite,
     cut,
@@ -37,37 +37,15 @@ from ferrisdb.resp.replies import Reply
 
 if TYPE_CHECKING:
     from ferrisdb.resp.call import Call
-    from ferrisdb.resp.service import Service
     from ferrisdb.resp.session import Session
 
 SCAN_COUNT: Final = 10
 SCAN_ROWS_MAX: Final = 10_000
-COUNTED_AT_ONCE: Final = 50_000
-"""Keys that are counted in the loop; more are counted in a thread."""
-
 _FEW: Final = 64
 """So many keys are drawn from evenly; among more, RANDOMKEY goes by their bytes."""
 
 _as_unsigned = re.compile(rb"[+-]?[0-9]*").fullmatch
 _WORD_MAX: Final = (1 << 64) - 1
-
-
-def visible(session: Session) -> Bounds:
-    """Return the range of the keys that a session's user may name."""
-    prefix = b"" if session.user is None else session.user.key_prefix
-    return within_prefix((None, None), prefix)
-
-
-def within_prefix(bounds: Bounds, prefix: bytes) -> Bounds:
-    """Return the part of a range whose keys begin with a prefix."""
-    start, end = bounds
-    if not prefix:
-        return bounds
-    behind = prefix_end(prefix)
-    start = prefix if start is None else max(start, prefix)
-    if end is None or (behind is not None and behind < end):
-        end = behind
-    return start, end
 
 
 # SCAN
@@ -77,7 +55,7 @@ class _Scan(NamedTuple):
     """One SCAN: from where, how many keys, which of them."""
 
     bounds: Bounds
-    count: int
+    keys_wanted: int
     match: Matcher | None
 
 
@@ -107,7 +85,7 @@ def _parse(session: Session, args: list[bytes]) -> _Scan | None:
         if position is None:
             return None
         start = position if start is None else max(start, position)
-    if kind != b"string" or (start is not None and end is not None and start >= end):
+    if kind != b"string" or is_empty((start, end)):
         return None
     match = None if pattern == b"*" else matcher(pattern)
     return _Scan((start, end), min(count, SCAN_ROWS_MAX), match)
@@ -132,13 +110,13 @@ def _cursor(word: bytes) -> int:
 def _walk(rows: Iterator[bytes], scan: _Scan) -> tuple[list[bytes], bytes | None]:
     """Look at the next keys; returns those that match, and where to go on, None at the end."""
     found: list[bytes] = []
-    match, count = scan.match, scan.count
+    match, count = scan.match, scan.keys_wanted
     best: bytes | None = None
     # What the reply ends with if `best` is where to go on.
-    kept = looked = 0
+    kept = 0
     looked_max = count + count // 2 + SCAN_COUNT
     last = b""
-    for key in rows:
+    for looked, key in enumerate(rows):
         if looked >= count:
             # It may be better to go on a little than to stop here.
             position = cut(last, key)
@@ -148,7 +126,6 @@ def _walk(rows: Iterator[bytes], scan: _Scan) -> tuple[list[bytes], bytes | None
                 break
         if match is None or match(key):
             found.append(key)
-        looked += 1
         last = key
     else:
         return found, None
@@ -163,9 +140,7 @@ def scan_alone(session: Session, args: list[bytes]) -> Reply | Deferred:
     service = session.service
     for left in reversed(range(ATTEMPTS)):
         try:
-            rows: Any = open_rows(
-                service.space, None, *scan.bounds, None, None, False, True
-            )
+            rows: Any = open_rows(service.space, None, *scan.bounds, None, None, False, True)
             try:
                 found, position = _walk(rows, scan)
             finally:
@@ -209,10 +184,10 @@ def scan(call: Call) -> Reply:
 
 
 def _keys_of(session: Session, pattern: bytes) -> tuple[Bounds, Matcher | None] | None:
-    start, end = within_prefix(visible(session), literal_prefix(pattern))
-    if start is not None and end is not None and start >= end:
+    bounds = within_prefix(visible(session), literal_prefix(pattern))
+    if is_empty(bounds):
         return None
-    return (start, end), None if pattern == b"*" else matcher(pattern)
+    return bounds, None if pattern == b"*" else matcher(pattern)
 
 
 def keys_alone(session: Session, args: list[bytes]) -> Reply | Deferred:
@@ -268,28 +243,6 @@ def randomkey(call: Call) -> Reply:
 
 
 # DBSIZE
-
-
-def count_keys(service: Service, bounds: Bounds, limit: int | None) -> int:
-    """Count the keys of a range as they are now, up to a limit. Any thread."""
-    for left in reversed(range(ATTEMPTS)):
-        try:
-            rows: Any = open_rows(service.space, None, *bounds, None, limit, False, True)
-            # Of a range that can't have any key there is no counting.
-            return rows.count_rest() if hasattr(rows, "count_rest") else 0
-        except SnapshotTooOldError:
-            if not left:
-                raise
-    raise AssertionError("the last attempt returns or raises")
-
-
-def counted(session: Session) -> Reply | Deferred:
-    """Return how many keys a session's user may name, or what will have that."""
-    service, bounds = session.service, visible(session)
-    count = count_keys(service, bounds, COUNTED_AT_ONCE)
-    if count < COUNTED_AT_ONCE:
-        return count
-    return service.counting.run(lambda: count_keys(service, bounds, None))
 
 
 def dbsize_alone(session: Session, args: list[bytes]) -> Reply | Deferred:

@@ -10,6 +10,7 @@ from ferrisdb.kernel.space import Space
 from ferrisdb.keys import CURSORS_PREFIX, DEFAULT_PREFIX
 from ferrisdb.options import Options
 from ferrisdb.resp.authentication import Authentication
+from ferrisdb.resp.counting import KeyCount
 from ferrisdb.resp.cursors import Stems
 from ferrisdb.resp.failures import failure_of_status
 from ferrisdb.resp.gathering import Gatherings
@@ -107,7 +108,7 @@ class Server(Protocol):
     ) -> None:
         """Change the bounds."""
 
-    def set_filter(self, conn: int, filter: Filter) -> None:  # noqa: A002  # as the kernel has it
+    def set_filter(self, conn: int, filter: Filter) -> None:  # as the kernel has it
         """Put a filter before a connection that has just been opened."""
 
 
@@ -147,13 +148,13 @@ class Service:
 
         Raises:  UsageError, AccessError, StorageError: they can't be.
         """
-        self.attached = attached
+        self.attached: Attached = attached
         self.clock = clock
         self.rng: Rng = rng or RealRng()
         self.durability = durability
         self.worker_number = worker_number
-        self.options = options = options or Options()
-        self.settings = Settings.of(options)
+        self.options: Options = options or Options()
+        self.settings: Settings = Settings.of(self.options)
         self.timeout_ns = attached.timeout_ns
         #: What commands read and write: the default key space.
         self.space = Space(attached, DEFAULT_PREFIX)
@@ -168,15 +169,17 @@ class Service:
         self.authentication = Authentication(attached.path, self.rng, self._post)
         self.peers: Peers = Alone(self.answer)
         self.started_us = clock.wall_us()
+        #: The server's counters when CONFIG RESETSTAT came.
+        self.counted_before: dict[str, int] = {}
+        #: For INFO.
+        self.key_count = KeyCount()
         self.sessions: dict[int, Session] = {}
         self._ids = itertools.count((worker_number << 40) + 1)
         self._opened: dict[int, _Opened] = {}
-        self._group = group_id(options.socket_group)
-        self._tls = (
-            None
-            if options.tls_port is None or options.tls_cert_file is None
-            else server_context(options.tls_cert_file, options.tls_key_file)
-        )
+        self._group = group_id(self.options.socket_group)
+        self._tls = None
+        if self.options.tls_port is not None and self.options.tls_cert_file is not None:
+            self._tls = server_context(self.options.tls_cert_file, self.options.tls_key_file)
 
     def _post(self, fn: Callable[[], None]) -> None:
         self.server.post(fn)
@@ -253,7 +256,7 @@ class Service:
     # For commands and peers
 
     def all_sessions(self) -> list[Session]:
-        """Return the sessions of all connections of this worker, those that were idle so far, too."""
+        """Return the sessions of all connections of this worker, of silent ones, too."""
         return [self.session(conn) for conn in self.server.connections()]
 
     def answer(self, request: Request) -> Any:
@@ -277,17 +280,17 @@ class Service:
         if tells:
             self.peers.tell(("reload",))
         users = self.authentication.users.by_name
-        for conn, begun in list(self._opened.items()):
-            if begun.user is not None:
-                user = users.get(begun.user.name)
-                self._opened[conn] = begun = _Opened(begun.kind, user, user is not None)
+        for conn, former in list(self._opened.items()):
+            if former.user is not None:
+                user = users.get(former.user.name)
+                self._opened[conn] = begun = _Opened(former.kind, user, user is not None)
                 if conn not in self.sessions:
                     self._configure(conn, begun)
         for session in list(self.sessions.values()):
-            former = session.user
-            if former is None or former == users.get(former.name):
+            held = session.user
+            if held is None or held == users.get(held.name):
                 continue
-            session.user = users.get(former.name)
+            session.user = users.get(held.name)
             if session.user is None:
                 session.authenticated = False
                 self.server.close(session.conn, flush=False)

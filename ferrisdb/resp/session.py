@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
 _WORDS_SHOWN: Final = 128
 _PROTECTED: Final = (
-    b"ERR %b command not allowed. If the enable-debug-command option is set to \"local\", you can"
+    b'ERR %b command not allowed. If the enable-debug-command option is set to "local", you can'
     b" run it from a local connection, otherwise you need to set this option in the configuration"
     b" file, and then restart the server."
 )
@@ -72,10 +72,10 @@ class Session:
     """
 
     __slots__ = (
-        "authenticated", "configured", "conn", "created_us", "durability", "id", "in_multi",
-        "is_closed", "is_closing", "is_dirty", "kind", "last_command", "lib_name", "lib_ver",
-        "may_differ", "name", "no_evict", "protocol", "queue", "reply_mode", "service", "user",
-        "watched",
+        "authenticated", "configured", "conn", "created_us", "durability", "executing", "id",
+        "in_multi", "is_closed", "is_closing", "is_dirty", "kind", "last_command", "lib_name",
+        "lib_ver", "may_differ", "name", "no_evict", "protocol", "queue", "reply_mode", "service",
+        "user", "watched",
     )  # fmt: skip
 
     def __init__(self, service: Service, conn: int, kind: int) -> None:
@@ -95,6 +95,8 @@ class Session:
         self.durability = service.durability
         self.reply_mode = ReplyMode.ON
         self.in_multi = False
+        #: How many commands EXEC is executing just now; -1: it is not.
+        self.executing = -1
         #: A command was refused since MULTI.
         self.is_dirty = False
         self.queue: list[tuple[Command, list[bytes]]] = []

@@ -88,7 +88,11 @@ class Reader:
         )
         self._service.server = self._server
         self._peers = Peers(
-            start.number, self._clock, send=self._send, answer=self._service.answer
+            start.number,
+            self._clock,
+            send=self._send,
+            answer=self._service.answer,
+            wake=self._server.stop,
         )
         self._service.peers = self._peers
         self._listeners = start.listeners

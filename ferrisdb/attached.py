@@ -352,6 +352,13 @@ class Attached(Attachment):
         return self._service
 
     @property
+    def registration(self) -> ClientRegistration:
+        """Its place among the attached clients."""
+        self.enter_call()
+        assert self._registration is not None
+        return self._registration
+
+    @property
     def is_closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed

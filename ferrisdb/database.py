@@ -143,7 +143,7 @@ class Database(Keyspace):
         It holds one moment: everything acknowledged before the call, this process's asynchronous
         writes among it, and of what others write meanwhile whole batches, in order. Tables are
         linked, so it costs little space until the database has changed; on another file system
-        they are copied. Settings (ferrisdb.toml) stay behind.
+        they are copied. Settings (ferrisdb.toml) and users (users.toml) stay behind.
 
         Shape:   directory, absent or empty, its parent there; timeout, seconds to take at most,
                  None for as long as it takes.

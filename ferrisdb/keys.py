@@ -17,6 +17,9 @@ CATALOGUE_PREFIX: Final = b"\x02"
 CATALOGUE_IDS: Final = CATALOGUE_PREFIX + b"i"
 """With an id behind it the catalogue's key that says that this key space lives."""
 
+CURSORS_PREFIX: Final = b"\x03"
+"""Prefix of what cursors of SCAN refer to (resp/cursors.py); it expires by itself."""
+
 
 def keyspace_prefix(keyspace_id: int) -> bytes:
     """Return the prefix of a named key space."""

@@ -101,6 +101,13 @@ class LocalWrites:
             expires_us = moment_us(expires_at)
         self._note(prefix + key, None, bytes(value), expires_us, relative=ttl is not None)
 
+    def put_until(self, prefix: bytes, key: bytes, value: bytes, expires_us: int) -> None:
+        """Note a put until a moment in µs; 0 for ever. Raises: as `put`."""
+        mark = self._begin(prefix)
+        self.batch.put_until(key, value, expires_us)
+        self._end(mark)
+        self._note(prefix + key, None, bytes(value), expires_us)
+
     def delete(self, prefix: bytes, key: bytes) -> None:
         """Note a delete."""
         mark = self._begin(prefix)
@@ -165,6 +172,8 @@ class LocalWrites:
 
     def rewind(self, mark: Mark) -> None:
         """Forget what was written behind a mark."""
+        if mark.position == len(self._journal):
+            return
         self.batch.rewind(mark.batch)
         for stored in reversed(self._journal[mark.position :]):
             if stored is None:

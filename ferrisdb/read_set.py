@@ -121,7 +121,7 @@ class ReadSet:
 
     def checks(self) -> Checks:
         """Return the checks of everything that was read."""
-        extents = self._extents()
+        extents = self._extents() if self._ranges else []
         expiries = [expires_us for expires_us in self._points.values() if expires_us]
         expiries += [one.rows.expiry_us for one in self._ranges if one.rows.expiry_us]
         parts: list[bytes | tuple[bytes, bytes | None]] = [*self._points, *extents]

@@ -164,13 +164,13 @@ def _spawn(directory: str, log: int) -> None:
         stdout=log,
         stderr=log,
         cwd="/",
-        env=os.environ | {"PYTHONPATH": _python_path(), STARTED_BY_OPEN: "1"},
+        env=os.environ | {"PYTHONPATH": python_path(), STARTED_BY_OPEN: "1"},
         start_new_session=True,
     )
 
 
-def _python_path() -> str:
-    # The service must import the ferrisdb that we run, wherever it stands.
+def python_path() -> str:
+    """Return the PYTHONPATH with which a child imports the ferrisdb that we run."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     former = os.environ.get("PYTHONPATH", "")
     return os.pathsep.join([root, former] if former else [root])

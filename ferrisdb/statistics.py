@@ -16,11 +16,18 @@ from ferrisdb.errors import Error
 from ferrisdb.kernel import layout
 from ferrisdb.service import Service
 from ferrisdb.shm import version_page
-from ferrisdb.shm.client import SEQ_PLAIN_READ, copy_slots, metrics_of
+from ferrisdb.shm.client import (
+    METRIC_CONNECTIONS_NOW,
+    METRIC_READER,
+    SEQ_PLAIN_READ,
+    copy_slots,
+    metrics_of,
+)
 from ferrisdb.shm.locks import DirectoryLock
 from ferrisdb.shm.registry import RegistryReader
 from ferrisdb.shm.segment import Segment
 from ferrisdb.shm.version_page import VersionPage
+from ferrisdb.socket_path import connect_path
 
 if TYPE_CHECKING:
     from ferrisdb.attached import Attached
@@ -76,6 +83,9 @@ def collect(db: Attached, version: VersionPage) -> dict[str, Any]:
         "at_rest": page.is_at_rest,
         "tree": asdict(page.figures),
         **held_by.totals(held_by.epochs),
+        "socket": connect_path(db.path),
+        "readers": sum("reader" in row for row in clients),
+        "connections": sum(row.get("connections", 0) for row in clients),
         "clients": clients,
         "this_handle": db.counters(),
     }
@@ -89,7 +99,10 @@ def _state(path: str, state: int) -> str:
 
 
 def _clients(db: Attached, service: Service, held_by: _Held) -> list[dict[str, Any]]:
-    """Return who is attached, what each pins, and what that keeps from being freed."""
+    """Return who is attached, what each pins, and what that keeps from being freed.
+
+    A reader worker has its number as `reader`, and the count of its socket connections.
+    """
     rows = []
     registry = RegistryReader(db.path, service.names)
     try:
@@ -101,12 +114,17 @@ def _clients(db: Attached, service: Service, held_by: _Held) -> list[dict[str, A
             if segment is None:
                 continue
             slots = copy_slots(segment)
+            metrics = metrics_of(segment)
             row: dict[str, Any] = {
                 "index": entry.index,
                 "pid": entry.pid,
                 "this_process": entry.pid == os.getpid(),
-                "requests": int(metrics_of(segment)[1]),
+                "requests": int(metrics[1]),
             }
+            if metrics[METRIC_READER]:
+                row["reader"] = int(metrics[METRIC_READER]) - 1
+                row["connections"] = int(metrics[METRIC_CONNECTIONS_NOW])
+            del metrics
             segment.close()
             rows.append(row | _pins(slots, held_by, time.monotonic_ns()))
     finally:

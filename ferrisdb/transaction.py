@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ferrisdb.atomic_operations import AtomicRequest, AtomicWrites
 from ferrisdb.backoff import Backoff
@@ -35,6 +35,7 @@ from ferrisdb.merged_rows import merged_rows
 from ferrisdb.read_set import CHECKS_BYTES_MAX, Checks, RangeRead, ReadSet, first_difference
 
 if TYPE_CHECKING:
+    from ferrisdb.kernel.batch import BatchBuffer
     from ferrisdb.kernel.client import Pin
     from ferrisdb.kernel.space import Space
 
@@ -75,6 +76,13 @@ class TransactionWriter(AtomicWrites):
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the values of `keys` in their order, None where absent."""
         return [self._entry(key)[0] for key in keys]
+
+    def entry(self, key: bytes) -> tuple[bytes | None, int]:
+        """Return (value or None, when it expires in µs since the epoch, 0 for never).
+
+        Raises:  as `get`.
+        """
+        return self._entry(key)
 
     def ttl(self, key: bytes) -> float | None:
         """Return how many seconds the key has to live, None if it has no expiry.
@@ -163,6 +171,13 @@ class TransactionWriter(AtomicWrites):
         """
         self._tx.begin_write().put(self._space.prefix, key, value, ttl, expires_at)
 
+    def put_until(self, key: bytes, value: bytes, expires_us: int) -> None:
+        """Set the key until a moment in µs since the epoch, exactly; 0 for ever. Raises: as `put`.
+
+        A moment that has passed deletes the key.
+        """
+        self._tx.begin_write().put_until(self._space.prefix, key, value, expires_us)
+
     def delete(self, key: bytes) -> None:
         """Remove the key; an absent one is no error, and nothing is read. Raises: as `put`."""
         self._tx.begin_write().delete(self._space.prefix, key)
@@ -181,6 +196,20 @@ class TransactionWriter(AtomicWrites):
 
     def _atomic(self, key: bytes, request: AtomicRequest) -> None:
         self._tx.begin_write().atomic(self._space.prefix, key, request)
+
+
+class CommitRequest(NamedTuple):
+    """What is handed in to have a transaction committed by somebody else than `commit`.
+
+    Shape:  as `RingProducer.commit` takes it; generation and snapshot_seq, 0 if there is nothing
+            to check.
+    """
+
+    batch: BatchBuffer
+    durability: int
+    generation: int
+    snapshot_seq: int
+    checks: Checks
 
 
 class Savepoint:
@@ -313,17 +342,47 @@ class Transaction(TransactionWriter):
         finally:
             self._release()
 
+    @property
+    def has_writes(self) -> bool:
+        """Whether anything would be committed."""
+        return self.writes.batch.count > 0
+
+    def request(self) -> CommitRequest:
+        """Return what to hand in, instead of `commit` and without waiting.
+
+        The transaction is used up, but for `rollback`: to be called once the verdict is there,
+        because it lets go of the snapshot (T2). Any conflict, a HistoryGoneError too, is for the
+        caller to run the transaction again.
+        """
+        self._live()
+        self._done = True
+        checks, batch = self._checks(), self.writes.batch
+        if not checks.encoded and not checks.expiry_us and not batch.is_atomic:
+            return CommitRequest(batch, self._durability, 0, 0, checks)
+        if self._pin is None:
+            self._pin = self._space.attached.take_pin()
+        pin = self._pin
+        if batch.is_atomic:
+            batch = batch.hinted(pin.entry)
+        durability = max(self._durability, layout.DURABILITY_OS)
+        return CommitRequest(batch, durability, pin.generation, pin.seq, checks)
+
+    def newest_seq(self, key: bytes) -> int:
+        """Return the sequence of a key's newest version at the snapshot, its deletes included.
+
+        Only memtables are asked: 0 if none has one. Not noted as a read; ranges don't count.
+        """
+        pin, stored = self.pin(), self._space.prefix + key
+        found = (memtable.get(stored, pin.seq) for memtable in pin.view.memtables)
+        return max((version[0] for version in found if version is not None), default=0)
+
     def rollback(self) -> None:
         """Forget everything; the transaction is used up. Once it has ended: nothing happens."""
         self._done = True
         self._release()
 
     def _commit_writes(self) -> None:
-        attached, batch = self._space.attached, self.writes.batch
-        if self._isolation == "serializable":
-            checks = self._reads.checks()
-        else:
-            checks = self._reads.checks_of_written(self.writes, self._pin)
+        attached, batch, checks = self._space.attached, self.writes.batch, self._checks()
         if not checks.encoded and not checks.expiry_us:
             if batch.is_atomic:
                 self.seq, _ = commit_atomic(attached, batch, self._durability)
@@ -341,6 +400,11 @@ class Transaction(TransactionWriter):
                 raise self._conflict(error, checks) from None
             self._renew(checks)
             backoff.after(gone)
+
+    def _checks(self) -> Checks:
+        if self._isolation == "serializable":
+            return self._reads.checks()
+        return self._reads.checks_of_written(self.writes, self._pin)
 
     def _send(self, checks: Checks) -> None:
         attached, batch, pin = self._space.attached, self.writes.batch, self.pin_held()

@@ -15,8 +15,9 @@ release and loads acquire unless said otherwise.
 | 128 | u64 | tail | client | bytes pushed since creation, multiple of 8 |
 | 192 | u64 | done pos | client | first byte of the ring whose request is not answered yet |
 | 200 | u32 | slots used | client | slots at or above this index were never used |
-| 256 | u32 | sleeping | client | threads about to sleep on wake; full fence behind it |
+| 256 | u32 | sleeping | client | threads about to sleep; bit 30: in epoll; full fence behind it |
 | 320 | u32 | wake | coord | futex, incremented before a wake |
+| 324 | u32 | wakes fd | coord | 1: it has an eventfd, written to where bit 30 of sleeping is set |
 | 384 | u64 | attached | coord | generation under which it serves this client |
 | 448 | u32 | error | coord | wire code of why it serves this client no longer; 0 none |
 | 512 | u64 | large | client | number of the large-batch segment in use; 0 none (names.py) |
@@ -89,7 +90,9 @@ R10 revoked names an epoch, so that a slot used again under a later one is not r
 R11 large is stored before segment x is created, and cleared after it is unlinked. Dead in
     between: whoever reaps the client unlinks it.
 R12 sleeping is raised, full fence, then the completion is looked at again; the coordinator
-    stores the completion, full fence, then reads sleeping. Every sleep is bounded.
+    stores the completion, full fence, then reads sleeping. Every sleep is bounded. The event
+    loop of a reader does the same with bit 30; it is woken by an eventfd that the coordinator
+    gave it, and where there is none (wakes fd 0) it looks again every millisecond.
 """
 
 from __future__ import annotations
@@ -109,6 +112,9 @@ CLIENT_MAGIC = int.from_bytes(b"FDBCLNT\0", "little")
 CLIENT_ID_BYTES = 16
 #: SLOT_SEQ of a pin that needs its version only, not a floor.
 SEQ_PLAIN_READ = (1 << 64) - 1
+#: Counters of a reader worker: its number, from 1 on; the socket connections that it has.
+METRIC_READER = 8
+METRIC_CONNECTIONS_NOW = 17
 
 SLOT_DTYPE = np.dtype(
     {

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from ferrisdb.workers import compactor
 from ferrisdb.workers.messages import Answer, CompactorOptions, Request, Stop
+from ferrisdb.workers.reader_messages import HubNote
 
 _log = logging.getLogger("ferrisdb.coordinator")
 
@@ -34,7 +35,7 @@ class Synced:
         self.upto = upto
 
 
-Inbox = queue.SimpleQueue[Answer | Died | Synced]
+Inbox = queue.SimpleQueue[Answer | Died | Synced | HubNote]
 """What the coordinator's other threads tell its main thread."""
 
 

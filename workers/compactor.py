@@ -5,7 +5,7 @@ One thread, one job at a time, the more urgent ones inside the others: between t
 never waits for a flush; a flush that comes during a compaction is done between two of its chunks.
 Errors of the system are answers (Failed); retrying is the coordinator's.
 
-P1  The process dies with its coordinator: PDEATHSIG (Linux), and the pipe's end elsewhere.
+P1  The process dies with its coordinator (parent.py).
 P2  Before every rename the control page must still show the generation that the process was
     started for; otherwise it leaves with ExitCode.ORPHANED. So an orphan in its last moments
     does not write beside a new coordinator.
@@ -16,7 +16,6 @@ P3  SIGTERM and SIGINT are the coordinator's business, for a terminal or a super
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import logging
 import os
@@ -52,8 +51,8 @@ from ferrisdb.workers.messages import (
     Request,
     Stop,
 )
+from ferrisdb.workers.parent import OrphanedError, die_with_parent
 
-_PR_SET_PDEATHSIG = 1
 _log = logging.getLogger("ferrisdb.compactor")
 
 
@@ -68,10 +67,6 @@ class Pipe(Protocol):
 
     def poll(self, timeout: float = 0.0, /) -> bool:
         """Tell whether `recv` would return at once."""
-
-
-class OrphanedError(Exception):
-    """The coordinator that started this process is gone, or replaced."""
 
 
 class StopRequested(Exception):
@@ -341,23 +336,6 @@ def lower_io_priority() -> None:
 
         with contextlib.suppress(OSError, psutil.Error):
             psutil.Process().ionice(psutil.IOPRIO_CLASS_BE, value=7)
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Ask the kernel for SIGKILL when the coordinator dies (P1).
-
-    The signal comes when the *thread* that started us ends: the coordinator must start workers
-    from a thread that lives as long as it does.
-
-    Raises: OrphanedError, it is dead already.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            _log.warning("no PDEATHSIG: %s", os.strerror(ctypes.get_errno()))
-    # It may have died before the call; then init or a subreaper is our parent.
-    if os.getppid() != parent_pid:
-        raise OrphanedError("the coordinator died before its compactor had started")
 
 
 def main(

@@ -2,10 +2,11 @@
 
 `Coordinator` turns the commit loop's reasons into deeds. How a service comes up lies in start.py,
 the work behind the commits in jobs.py; who is attached in ports.py. It gets its files, clock and
-randomness from outside, and its compactor through a factory, so that the same class runs in one
+randomness from outside, and its workers through factories, so that the same class runs in one
 process under the simulation.
 
-Order at a clean stop: rings served, WAL synced, epoch retired, names removed, LOCK let go.
+Order at a clean stop: what socket clients had asked for answered and their workers gone, rings
+served, WAL synced, epoch retired, names removed, LOCK let go.
 
 Owner: the main thread of the coordinator process.
 """
@@ -31,6 +32,7 @@ from ferrisdb.shm.segment import unlink_segment
 from ferrisdb.workers.children import CompactorFactory, Inbox
 from ferrisdb.workers.jobs import Jobs
 from ferrisdb.workers.log_sync import LogSync
+from ferrisdb.workers.readers import ReadersFactory
 from ferrisdb.workers.start import Host, start
 
 _log = logging.getLogger("ferrisdb.coordinator")
@@ -53,18 +55,22 @@ class Coordinator:
         clock: Clock,
         rng: Rng,
         compactor: CompactorFactory,
+        readers: ReadersFactory | None = None,
         background_sync: bool = True,
         is_gone: Callable[[], bool] = lambda: False,
+        on_tick: Callable[[], None] = lambda: None,
     ) -> None:
         """Recover the database and publish it; the caller holds LOCK.
 
+        Shape:  readers, None: there are no sockets; is_gone, whether the directory is another
+                one than it was; on_tick, called several times a second.
         Raises: NotADatabaseError, FormatTooNewError, CorruptionError, StorageError,
                 SharedMemoryFullError: nothing was lost or published.
         """
         self.options = options
         self._dir = DIR(directory)
         self._clock = clock
-        self._is_gone = is_gone
+        self._is_gone, self._on_tick = is_gone, on_tick
         self._exit: ExitCode | None = None
         self._next_tick_ns = 0
         self._commits_rested_for = 0
@@ -86,10 +92,12 @@ class Coordinator:
             inbox=inbox,
             log_sync=self._log_sync,
             compactor=compactor,
+            readers=readers,
             ring=self.ring,
             poison=self._poison,
             leave=self.request_exit,
         )
+        self._readers = self.jobs.readers
         self.page.state = layout.STATE_RUNNING
         self._ports.look()
         self.jobs.begin()
@@ -112,8 +120,15 @@ class Coordinator:
         if self._exit is None:
             self._exit = code
 
+    def reload(self, options: Options) -> None:
+        """Have the workers read again what can change while they run; signal handlers call it."""
+        if self._readers is not None:
+            self._readers.reload(options)
+
     def run(self) -> ExitCode:
         """Serve until told to stop or no longer able to; returns the exit code."""
+        if self._readers is not None:
+            self._readers.begin()
         while self._exit is None:
             self.turn(self._next_tick_ns)
         return self._exit
@@ -249,6 +264,7 @@ class Coordinator:
 
     def _tick(self) -> None:
         now_ns = self._clock.monotonic_ns()
+        self._on_tick()
         if self._is_gone():
             _log.critical("%s was removed or replaced under the service: leaving", self._dir.path)
             self.request_exit(ExitCode.STORAGE)
@@ -258,7 +274,7 @@ class Coordinator:
         self._ports.reap()
         if self.loop.commits != self._commits_at_refusal:
             self.jobs.committed()
-        self.jobs.tick(self._ports.count)
+        self.jobs.tick()
         self._look_at_log(now_ns)
         pins = Pins.collect(self._ports.slots())
         for index, slot, epoch in pins.too_old(now_ns, int(self.options.max_snapshot_age_s * 1e9)):
@@ -296,7 +312,10 @@ class Coordinator:
             if clean:
                 self._settle(deadline_ns)
         finally:
-            # Whatever failed, the compactor must not outlive us, nor the names.
+            # Whatever failed, no worker must outlive us, nor the names.
+            if self._readers is not None:
+                self._readers.begin_stop(quick=True)
+                self._readers.close()
             if self.jobs.compactor is not None:
                 self.jobs.compactor.stop(2.0)
             # Who has the page mapped reads on, and scans wait for the order.
@@ -313,6 +332,12 @@ class Coordinator:
                 self.close()
 
     def _settle(self, deadline_ns: int) -> None:
+        readers = self._readers
+        if readers is not None:
+            # What their clients had asked for is answered, by this loop.
+            readers.begin_stop(quick=False)
+            while not readers.is_gone and self._may_go_on(deadline_ns):
+                self._exit_aware_turn(deadline_ns)
         # Requests that are in the rings now; later ones wait for the next service.
         while self.loop.has_requests() and self._may_go_on(deadline_ns):
             self._exit_aware_turn(deadline_ns)

@@ -40,6 +40,14 @@ from ferrisdb.workers.messages import (
     PrepareMemtable,
     Request,
 )
+from ferrisdb.workers.reader_messages import (
+    ConnectionWaits,
+    ExitWanted,
+    HubNote,
+    ReaderGone,
+    ReaderUp,
+)
+from ferrisdb.workers.readers import ReadersFactory, ReadersPort
 from ferrisdb.workers.start import Host, Parts
 
 _log = logging.getLogger("ferrisdb.coordinator")
@@ -56,6 +64,7 @@ class Jobs:
         inbox: Inbox,
         log_sync: LogSync,
         compactor: CompactorFactory,
+        readers: ReadersFactory | None,
         ring: Callable[[], None],
         poison: Callable[[Error], None],
         leave: Callable[[ExitCode], None],
@@ -69,6 +78,12 @@ class Jobs:
             idle_exit_ns=None if idle_exit_s is None else int(idle_exit_s * 1e9),
         )
         self.compactor: CompactorPort | None = None
+        #: None: there are no sockets.
+        self.readers: ReadersPort | None = None
+        if readers is not None:
+            self.readers = readers(
+                host.directory.path, options, parts.generation, inbox, ring
+            )
         self._host = host
         self._options = options
         self._clock = host.clock
@@ -123,6 +138,27 @@ class Jobs:
                     self._tree.give_up()
                     _log.warning("the compactor died (exit code %s); starting another", code)
                     self.handle(ctl.CompactorDied(now_ns))
+                case _:
+                    self._take_note(answer)
+
+    def _take_note(self, note: HubNote) -> None:
+        """Deal with what the hub of the reader workers says."""
+        assert self.readers is not None
+        now_ns = self._clock.monotonic_ns()
+        match note:
+            case ConnectionWaits():
+                self.handle(ctl.ReadersWanted(now_ns, self._options.worker_count))
+            case ReaderUp():
+                wake_fd = self.readers.wake_fd(note.number)
+                self._ports.add_reader(note.index, note.client_id, wake_fd)
+                _log.info("reader worker %d serves", note.number)
+            case ReaderGone():
+                _log.warning(
+                    "reader worker %d died (exit code %s)", note.number, note.exit_code
+                )
+                self.handle(ctl.ReaderDied(now_ns, note.number))
+            case ExitWanted():
+                self._leave(note.code)
 
     def _take_failure(self, answer: Failed) -> None:
         match answer.request:
@@ -172,9 +208,12 @@ class Jobs:
             _log_compaction(answer)
             self.handle(ctl.Compacted(now_ns, level0_count))
 
-    def tick(self, client_count: int) -> None:
+    def tick(self) -> None:
         """Try again what is done here, and tell control that time has passed."""
         now_ns = self._clock.monotonic_ns()
+        # The backlog first: who is taken from it meanwhile counts as a connection.
+        waiting = self.readers is not None and self.readers.has_waiting()
+        client_count = self._ports.count + waiting
         if now_ns >= self._retry_at_ns:
             self._retry_at_ns = now_ns + ctl.RETRY_NS
             answers, self._uninstalled = self._uninstalled, []
@@ -235,6 +274,9 @@ class Jobs:
             match action:
                 case ctl.StartCompactor():
                     self._start_compactor()
+                case ctl.StartReader():
+                    if self.readers is not None:
+                        self.readers.start(action.number)
                 case ctl.Prepare():
                     self._prepare()
                 case ctl.Flush():
@@ -245,7 +287,7 @@ class Jobs:
                     self._rotate(action.number)
                 case ctl.Exit():
                     if action.code is not ExitCode.OK:
-                        _log.critical("giving up: the compactor dies again and again")
+                        _log.critical("giving up: a worker dies again and again")
                     self._leave(action.code)
         self.show_state()
         self._parts.pages.page.is_at_rest = self.control.at_rest

@@ -26,7 +26,13 @@ from ferrisdb.format.edit import Outcome
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.commit import CommitLoop
 from ferrisdb.limits import CLIENT_COUNT_MAX
-from ferrisdb.shm.client import check_client, copy_slots, slots_of
+from ferrisdb.shm.client import (
+    METRIC_CONNECTIONS_NOW,
+    check_client,
+    copy_slots,
+    metrics_of,
+    slots_of,
+)
 from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.registry import ClientEntry, RegistryReader
 from ferrisdb.shm.segment import Segment
@@ -54,11 +60,30 @@ class Ports:
         self._registry = RegistryReader(directory, names)
         self._clients: dict[int, tuple[ClientEntry, Segment]] = {}
         self._served: set[int] = set()
+        #: The client ids of our reader workers.
+        self._readers: set[bytes] = set()
 
     @property
     def count(self) -> int:
-        """Clients attached, whether or not they have agreed to this generation."""
-        return len(self._clients)
+        """Clients attached, whether or not they have agreed to this generation.
+
+        A reader worker is none itself; those who are connected to it are.
+        """
+        count = 0
+        for entry, segment in self._clients.values():
+            if entry.client_id in self._readers:
+                count += int(metrics_of(segment)[METRIC_CONNECTIONS_NOW])
+            else:
+                count += 1
+        return count
+
+    def add_reader(self, index: int, client_id: bytes, wake_fd: int) -> None:
+        """Note that a client is a reader worker of ours, which waits on an eventfd."""
+        self._readers.add(client_id)
+        self.look()
+        known = self._clients.get(index)
+        if known is not None and known[0].client_id == client_id and index in self._served:
+            if hasattr(self._loop, 'set_wake_fd'): self._loop.set_wake_fd(index, wake_fd)  # TEMP
 
     def look(self) -> None:
         """Find new clients, and serve those that have agreed to our generation."""
@@ -173,7 +198,8 @@ class Ports:
         self._served.add(index)
 
     def _drop(self, index: int) -> None:
-        _, segment = self._clients.pop(index)
+        entry, segment = self._clients.pop(index)
+        self._readers.discard(entry.client_id)
         if index in self._served:
             self._served.discard(index)
             self._loop.remove_port(index)

@@ -14,6 +14,8 @@ Invariants
     K5  A job that was with a compactor when it died is given to the next one.
     K6  What failed is tried again, mostly a second later, for as long as it takes. While a failure
         keeps writers waiting they are refused with its code, and no longer.
+    K7  A reader worker that died is started again at once, one that dies again and again with
+        growing pauses; the service is given up only when all of them do.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from ferrisdb.engine.restarts import PAUSE_NS_FIRST, Restarts
 from ferrisdb.errors import DiskFullError, SharedMemoryFullError
 from ferrisdb.exit_codes import ExitCode
 
@@ -35,10 +38,6 @@ LEVEL0_STALL_COUNT = 24
 LOOK_NS = 5_000_000_000
 #: So long behind the last flush the tree is calm: it is merged further than a busy one.
 CALM_NS = 1_500_000_000
-RESTART_NS_FIRST = 100_000_000
-RESTART_NS_MAX = 5_000_000_000
-CRASH_LOOP_COUNT = 8
-CRASH_LOOP_NS = 60_000_000_000
 
 
 class Job(Enum):
@@ -78,6 +77,22 @@ class CompactorDied:
     """The compactor process is gone."""
 
     now_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadersWanted:
+    """Sockets are to be served, by workers 0 to `count` - 1."""
+
+    now_ns: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderDied:
+    """A reader worker is gone, without having been told to leave."""
+
+    now_ns: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +177,8 @@ Event = (
     Started
     | CompactorReady
     | CompactorDied
+    | ReadersWanted
+    | ReaderDied
     | Prepared
     | Rotated
     | Flushed
@@ -181,6 +198,13 @@ Event = (
 @dataclass(frozen=True, slots=True)
 class StartCompactor:
     """Start a compactor process."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartReader:
+    """Start the reader worker of this number."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +240,7 @@ class Exit:
     code: ExitCode
 
 
-Action = StartCompactor | Prepare | Flush | Compact | Rotate | Exit
+Action = StartCompactor | StartReader | Prepare | Flush | Compact | Rotate | Exit
 
 
 @dataclass(slots=True)
@@ -246,8 +270,9 @@ class Control:
     #: Nor where the tree is calm.
     at_rest: bool = False
     level0_count: int = 0
-    _deaths: list[int] = field(default_factory=list)
-    _restart_at_ns: int | None = None
+    #: Of each reader worker, by its number.
+    _readers: list[Restarts] = field(default_factory=list)
+    _compactor: Restarts = field(default_factory=lambda: Restarts(PAUSE_NS_FIRST))
     _prepare_at_ns: int = 0
     _rotate_at_ns: int = 0
     _flush_at_ns: int = 0
@@ -306,6 +331,10 @@ class Control:
                 self.preparing, self.flushing, self.compacting = False, None, False
             case CompactorDied():
                 actions += self._bury(event.now_ns)
+            case ReadersWanted():
+                actions += self._want_readers(event.count)
+            case ReaderDied():
+                actions += self._bury_reader(event)
             case Prepared():
                 self.preparing = False
                 self.prepared = event.number
@@ -408,20 +437,31 @@ class Control:
         self.preparing, self.flushing, self.compacting = False, None, False
         # Its tables that waited to be logged are gone with it (K5).
         self.failed.pop(Job.INSTALL, None)
-        self._deaths = [t for t in self._deaths if now_ns - t < CRASH_LOOP_NS] + [now_ns]
-        if len(self._deaths) >= CRASH_LOOP_COUNT:
+        self._compactor.died(now_ns)
+        return [Exit(ExitCode.CRASH_LOOP)] if self._compactor.is_loop(now_ns) else []
+
+    def _want_readers(self, count: int) -> list[Action]:
+        if self._readers:
+            return []
+        self._readers = [Restarts(0) for _ in range(count)]
+        return [StartReader(number) for number in range(count)]
+
+    def _bury_reader(self, event: ReaderDied) -> list[Action]:
+        reader, now_ns = self._readers[event.number], event.now_ns
+        reader.died(now_ns)
+        if all(one.is_loop(now_ns) for one in self._readers):
             return [Exit(ExitCode.CRASH_LOOP)]
-        wait_ns = min(RESTART_NS_FIRST << (len(self._deaths) - 1), RESTART_NS_MAX)
-        self._restart_at_ns = now_ns + wait_ns
-        return []
+        return [StartReader(event.number)] if reader.take_due(now_ns) else []
 
     def _tick(self, event: Tick) -> list[Action]:
         actions: list[Action] = []
         if self.settled and event.now_ns >= self._look_at_ns:
             self.settled = False
-        if self._restart_at_ns is not None and event.now_ns >= self._restart_at_ns:
-            self._restart_at_ns = None
+        if self._compactor.take_due(event.now_ns):
             actions.append(StartCompactor())
+        for number, reader in enumerate(self._readers):
+            if reader.take_due(event.now_ns):
+                actions.append(StartReader(number))
         if event.client_count or self.idle_exit_ns is None:
             self._idle_since_ns = None
         elif self._idle_since_ns is None:

@@ -11,6 +11,8 @@
 | `segments` | SEGMENTS | shared-memory names to sweep at the next start |
 | `service.log` | SERVICE_LOG | messages of a coordinator that was started in the background |
 | `ferrisdb.toml` | SETTINGS | how the service runs; its user writes it |
+| `users.toml` | USERS | who may come in by the sockets; its user writes it |
+| `ferris.sock` | SOCKET | the Unix socket of the service that runs |
 | `lost` | LOST | directory: files moved aside because the manifest had an anomaly |
 | `quarantine` | QUARANTINE | directory: what a repair has replaced, and what it could not read |
 | `….tmp` | TEMPORARY | being written; removed at start |
@@ -47,6 +49,8 @@ class FileKind(IntEnum):
     TEMPORARY = 10
     SETTINGS = 11
     QUARANTINE = 12
+    SOCKET = 13
+    USERS = 14
 
 
 _FIXED: Final = {
@@ -58,6 +62,8 @@ _FIXED: Final = {
     "lost": FileKind.LOST,
     "quarantine": FileKind.QUARANTINE,
     "ferrisdb.toml": FileKind.SETTINGS,
+    "ferris.sock": FileKind.SOCKET,
+    "users.toml": FileKind.USERS,
 }
 _FIXED_NAME: Final = {kind: name for name, kind in _FIXED.items()}
 _NUMBERED: Final = re.compile(r"(MANIFEST-)?([0-9]{6,19})(\.wal|\.sst)?", re.ASCII)

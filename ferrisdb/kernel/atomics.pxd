@@ -121,6 +121,11 @@ cdef inline uint64_t atomic_room(const AtomicOp *op, const Held *held) noexcept 
     # The most that `atomic_apply` writes.
     return 16 + 32 + <uint64_t>op.key_bytes + op.operand_bytes + held.value_bytes
 
+# A whole number as Redis writes it, 64 bits signed; False: it is none.
+cdef bint parse_i64(const uint8_t *p, uint32_t n, int64_t *out) noexcept nogil
+# Up to 20 bytes; returns how many.
+cdef uint32_t format_i64(int64_t value, uint8_t *out) noexcept nogil
+
 # Writes the resulting put or delete to `out`, which has atomic_room; returns its bytes, 0: nothing
 # is to be written; below 0: minus the wire code that answers the request.
 cdef int64_t atomic_apply(const AtomicOp *op, const Held *held, uint64_t time_us, uint8_t *out,

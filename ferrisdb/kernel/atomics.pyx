@@ -48,7 +48,6 @@ cdef bint parse_i64(const uint8_t *p, uint32_t n, int64_t *out) noexcept nogil:
 
 
 cdef uint32_t format_i64(int64_t value, uint8_t *out) noexcept nogil:
-    # Up to 20 bytes; returns how many.
     cdef uint8_t digits[20]
     cdef uint64_t rest = <uint64_t>0 - <uint64_t>value if value < 0 else <uint64_t>value
     cdef uint32_t n = 0, at = 0

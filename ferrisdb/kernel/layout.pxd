@@ -49,11 +49,15 @@ cpdef enum:
     CLIENT_TAIL = 128               # u64, client: bytes pushed since creation, multiple of 8
     CLIENT_DONE_POS = 192           # u64, client: first byte of the ring not answered yet
     CLIENT_SLOTS_USED = 200         # u32, client: slots at or above this index were never used
-    CLIENT_SLEEPING = 256           # u32, client: threads about to sleep on CLIENT_WAKE
+    # u32, client: threads about to sleep on CLIENT_WAKE; CLIENT_IN_EPOLL: its event loop, too.
+    CLIENT_SLEEPING = 256
     CLIENT_WAKE = 320               # u32, coordinator: futex, incremented before a wake
+    CLIENT_WAKES_FD = 324           # u32, coordinator: 1 if it has an eventfd for CLIENT_IN_EPOLL
     CLIENT_ATTACHED = 384           # u64, coordinator: generation under which it serves this client
     CLIENT_ERROR = 448              # u32, coordinator: wire code of why it stopped serving
     CLIENT_LARGE = 512              # u64, client: number of its large-batch segment in use, 0 none
+
+    CLIENT_IN_EPOLL = 0x40000000    # added to CLIENT_SLEEPING
 
     SLOTS_OFFSET = 4096             # SLOT_COUNT x 64 bytes
     SLOT_COUNT = 256

@@ -24,6 +24,7 @@ cdef struct Port:
     uint8_t client_id[16]
     bint live
     bint touched                # answered in this group, to be woken behind it
+    int wake_fd                 # eventfd that wakes its event loop, -1 none
     Outcome *outcomes           # COMPLETION_COUNT, by request_no % COMPLETION_COUNT
 
 # A request's header: a copy, checked. Its operations and checks still lie in the ring.

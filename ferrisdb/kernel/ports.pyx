@@ -16,8 +16,23 @@ from ferrisdb.kernel.port cimport CODE_PROTOCOL, Outcome, Port
 
 from ferrisdb.errors import ProtocolError, UsageError
 
+cdef extern from "<unistd.h>" nogil:
+    ssize_t write_fd "write"(int fd, const void *p, size_t n)
+
 cdef enum:
     PORT_COUNT = 4096
+
+
+cdef void ring_bell(Port *port) noexcept nogil:
+    # Wake whoever sleeps in the client (R12); the caller has fenced behind what they wait for.
+    cdef uint32_t sleeping = load32_relaxed(port.base + c.CLIENT_SLEEPING)
+    cdef uint64_t one = 1
+    if sleeping & c.CLIENT_IN_EPOLL and port.wake_fd >= 0:
+        # Its only failure is that the counter is full: then the loop is awake.
+        write_fd(port.wake_fd, &one, 8)
+    if sleeping & ~<uint32_t>c.CLIENT_IN_EPOLL:
+        add32(port.base + c.CLIENT_WAKE, 1)
+        futex_wake(port.base + c.CLIENT_WAKE, 0x7FFFFFFF)
 
 
 cdef class PortTable:
@@ -57,6 +72,7 @@ cdef class PortTable:
         if port.outcomes == NULL:
             raise MemoryError()
         port.base = <uint8_t *>&words[0]
+        port.wake_fd = -1
         port.pos = load64_acquire(port.base + c.CLIENT_DONE_POS)
         port.next_no = 0
         port.known_max = 0
@@ -77,6 +93,7 @@ cdef class PortTable:
         if index >= self.port_end:
             self.port_end = index + 1
         store32_release(port.base + c.CLIENT_ERROR, 0)
+        store32_release(port.base + c.CLIENT_WAKES_FD, 0)
         store64_release(port.base + c.CLIENT_ATTACHED, self.generation)
         store32_release(port.base + c.CLIENT_WAKE, load32_relaxed(port.base + c.CLIENT_WAKE) + 1)
         futex_wake(port.base + c.CLIENT_WAKE, 0x7FFFFFFF)
@@ -87,9 +104,20 @@ cdef class PortTable:
             raise UsageError("no such port")
         self.ports[index].live = False
         self.ports[index].base = NULL
+        self.ports[index].wake_fd = -1
         free(self.ports[index].outcomes)
         self.ports[index].outcomes = NULL
         self._views[index] = None
+
+    def set_wake_fd(self, uint32_t index, int fd):
+        """Wake the port's event loop by this eventfd from now on; -1: by none.
+
+        The caller keeps it open until the port is removed, or has another; it is non-blocking.
+        """
+        if index >= PORT_COUNT or self.ports[index].base == NULL:
+            raise UsageError("no such port")
+        self.ports[index].wake_fd = fd
+        store32_release(self.ports[index].base + c.CLIENT_WAKES_FD, fd >= 0)
 
     def outcomes(self):
         """Return (client_id, request_no, unanswered_no, first_seq, count, reply) still of use."""
@@ -132,8 +160,8 @@ cdef class PortTable:
         self.faults += 1
         if port.base != NULL:
             store32_release(port.base + c.CLIENT_ERROR, CODE_PROTOCOL)
-            add32(port.base + c.CLIENT_WAKE, 1)
-            futex_wake(port.base + c.CLIENT_WAKE, 0x7FFFFFFF)
+            fence_full()
+            ring_bell(port)
 
     cdef void _wake(self) noexcept nogil:
         cdef uint32_t i
@@ -143,6 +171,5 @@ cdef class PortTable:
             port = &self.ports[i]
             if port.touched:
                 port.touched = False
-                if port.base != NULL and load32_relaxed(port.base + c.CLIENT_SLEEPING):
-                    add32(port.base + c.CLIENT_WAKE, 1)
-                    futex_wake(port.base + c.CLIENT_WAKE, 0x7FFFFFFF)
+                if port.base != NULL:
+                    ring_bell(port)

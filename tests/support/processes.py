@@ -15,7 +15,7 @@ import psutil
 
 from ferrisdb.shm.names import SegmentNames
 from tests.support.leaks import SHM_DIR
-from tests.support.service import command, environment
+from tests.support.service import environment, serve_command
 
 LOG_NAME = "service.log"
 
@@ -25,11 +25,14 @@ def python(*arguments: object) -> list[str]:
     return [sys.executable, "-m", *(str(argument) for argument in arguments)]
 
 
-def start_service(directory: Path) -> subprocess.Popen[bytes]:
-    """Start a service of our own, which logs where one that `open` starts does."""
+def start_service(directory: Path, *options: str) -> subprocess.Popen[bytes]:
+    """Start a service of our own, which logs where one that `open` starts does.
+
+    It has no sockets, unless the options say `--readers`.
+    """
     with open(directory / LOG_NAME, "ab") as log:
         return subprocess.Popen(
-            command("serve", str(directory)),
+            serve_command(directory, *options),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -56,6 +59,17 @@ def children(process: psutil.Process) -> list[psutil.Process]:
         return [child for child in process.children() if _lives(child)]
     except psutil.Error:
         return []
+
+
+def readers(directory: Path) -> list[psutil.Process]:
+    """Return the living reader workers of the directory's service, by their numbers."""
+    found: list[tuple[int, psutil.Process]] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if "ferrisdb.workers.reader" in words and str(directory) in words and _lives(process):
+                found.append((int(words[-2]), process))
+    return [process for _, process in sorted(found, key=lambda one: one[0])]
 
 
 def kill(*processes: psutil.Process) -> None:

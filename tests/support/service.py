@@ -30,6 +30,12 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "ferrisdb.cli", *arguments]
 
 
+def serve_command(directory: Path, *options: str) -> list[str]:
+    """Return the command line of a service without sockets, unless the options say otherwise."""
+    readers = () if "--readers" in options else ("--readers", "0")
+    return command("serve", str(directory), *readers, *options)
+
+
 def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run one command to its end."""
     return subprocess.run(
@@ -41,12 +47,14 @@ def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[byte
 def serving(directory: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a service for the directory and end it by SIGTERM, unless it has ended by itself.
 
+    It has no sockets, unless the options say `--readers`.
+
     Its log is in the file `serve.log` beside the directory.
     """
     log_path = directory.with_name(f"{directory.name}.serve.log")
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command("serve", str(directory), *options),
+            serve_command(directory, *options),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

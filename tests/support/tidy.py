@@ -56,6 +56,12 @@ ALLOWED = {
     "ferrisdb/verification.py": ({"time.*"}, "waits between two looks"),
     "ferrisdb/statistics.py": ({"time.*"}, "shows how old a pin is"),
     "ferrisdb/workers/children.py": ({"threading.Thread"}, "listens to a child"),
+    "ferrisdb/workers/listeners.py": (
+        {"time.*", "os.open", "os.rename"},
+        "sockets are not durable; waits for a port",
+    ),
+    "ferrisdb/workers/readers.py": ({"threading.Thread"}, "the hub of the reader workers"),
+    "ferrisdb/workers/reader.py": ({"threading.Thread"}, "listens to the hub"),
     "ferrisdb/workers/log_sync.py": ({"threading.Thread"}, "syncs behind the commits"),
     "ferrisdb/workers/publisher.py": ({"os.open"}, "punches a table that is unlinked"),
     "ferrisdb/shm/": ({"os.open", "open", "os.urandom"}, "segments and locks are not durable"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
 from pathlib import Path
 
@@ -47,6 +48,14 @@ def test_options_are_frozen_and_pickle() -> None:
         ({"wal_sync_interval_s": "fast"}, "a number"),
         ({"log_level": "loud"}, "one of debug, info, warning, error"),
         ({"idle_exit_s": -1}, "from 0"),
+        ({"tcp_port": 1.5}, "a whole number from 1 to 65535"),
+        ({"reader_count": "many"}, "a whole number from 0"),
+        ({"socket_durability": "async"}, "one of sync, os"),
+        ({"tcp_host": ""}, "a text of 1 to"),
+        ({"tls_key_file": "a\0b"}, "a text of 1 to"),
+        ({"socket_group": 7}, "a text of 1 to"),
+        ({"debug_commands": 1}, "true or false"),
+        ({"request_bytes_max": "1KiB"}, "request_bytes_max is 1024"),
     ],
 )
 def test_bad_setting_is_refused_by_name(
@@ -68,6 +77,16 @@ def test_bad_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(errors.UsageError, match="is not TOML"):
         Options.load(str(tmp_path))
+
+
+def test_readers_are_one_for_each_core_unless_told() -> None:
+    assert Options().worker_count == len(os.sched_getaffinity(0))
+    assert Options(reader_count=0).worker_count == 0
+    assert Options(reader_count=7).worker_count == 7
+
+
+def test_sizes_that_are_bounds_take_units_too(tmp_path: Path) -> None:
+    assert Options.load(str(tmp_path), {"output_bytes_max": "2MiB"}).output_bytes_max == 2 << 20
 
 
 @pytest.mark.parametrize(

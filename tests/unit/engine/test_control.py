@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ferrisdb.engine import control as ctl
 from ferrisdb.engine.control import Control
+from ferrisdb.engine.restarts import LOOP_COUNT, LOOP_NS, PAUSE_NS_FIRST, PAUSE_NS_MAX
 from ferrisdb.errors import DiskFullError
 from ferrisdb.exit_codes import ExitCode
 
@@ -94,9 +95,9 @@ def test_a_failed_flush_is_tried_again_and_refuses_writers_only_when_there_is_no
 def test_a_dead_compactors_jobs_go_to_the_next_one() -> None:
     control = started(3)
     assert control.handle(ctl.CompactorDied(0)) == []
-    assert control.handle(ctl.Tick(ctl.RESTART_NS_FIRST - 1, 1)) == []
-    assert control.handle(ctl.Tick(ctl.RESTART_NS_FIRST, 1)) == [ctl.StartCompactor()]
-    assert control.handle(ctl.CompactorReady(ctl.RESTART_NS_FIRST)) == [
+    assert control.handle(ctl.Tick(PAUSE_NS_FIRST - 1, 1)) == []
+    assert control.handle(ctl.Tick(PAUSE_NS_FIRST, 1)) == [ctl.StartCompactor()]
+    assert control.handle(ctl.CompactorReady(PAUSE_NS_FIRST)) == [
         ctl.Prepare(),
         ctl.Flush(3),
         ctl.Compact(),
@@ -113,21 +114,58 @@ def test_nothing_is_asked_of_a_compactor_that_is_not_there() -> None:
     assert control.is_stalled
 
 
-@pytest.mark.parametrize("apart_ns", [0, ctl.CRASH_LOOP_NS // ctl.CRASH_LOOP_COUNT])
+@pytest.mark.parametrize("apart_ns", [0, LOOP_NS // LOOP_COUNT])
 def test_a_crash_loop_ends_the_service(apart_ns: int) -> None:
     control = started()
-    for death in range(ctl.CRASH_LOOP_COUNT - 1):
+    for death in range(LOOP_COUNT - 1):
         assert control.handle(ctl.CompactorDied(death * apart_ns)) == []
         control.handle(ctl.CompactorReady(death * apart_ns))
-    last = (ctl.CRASH_LOOP_COUNT - 1) * apart_ns
+    last = (LOOP_COUNT - 1) * apart_ns
     assert control.handle(ctl.CompactorDied(last)) == [ctl.Exit(ExitCode.CRASH_LOOP)]
 
 
 def test_rare_deaths_never_end_the_service() -> None:
     control = started()
-    for death in range(3 * ctl.CRASH_LOOP_COUNT):
-        assert control.handle(ctl.CompactorDied(death * ctl.CRASH_LOOP_NS)) == []
-        control.handle(ctl.CompactorReady(death * ctl.CRASH_LOOP_NS))
+    for death in range(3 * LOOP_COUNT):
+        assert control.handle(ctl.CompactorDied(death * LOOP_NS)) == []
+        control.handle(ctl.CompactorReady(death * LOOP_NS))
+
+
+def test_readers_are_started_once_when_they_are_wanted() -> None:
+    control = started()
+    assert control.handle(ctl.ReadersWanted(1, 2)) == [ctl.StartReader(0), ctl.StartReader(1)]
+    assert control.handle(ctl.ReadersWanted(2, 2)) == []
+
+
+def test_a_dead_reader_is_started_at_once_and_then_with_growing_pauses() -> None:
+    control = started()
+    control.handle(ctl.ReadersWanted(0, 2))
+    assert control.handle(ctl.ReaderDied(0, 1)) == [ctl.StartReader(1)]
+    assert control.handle(ctl.ReaderDied(1, 0)) == [ctl.StartReader(0)]
+    now_ns, pause_ns = 2, PAUSE_NS_FIRST
+    for _ in range(LOOP_COUNT):
+        assert control.handle(ctl.ReaderDied(now_ns, 1)) == []
+        assert control.handle(ctl.Tick(now_ns + pause_ns - 1, 1)) == []
+        assert control.handle(ctl.Tick(now_ns + pause_ns, 1)) == [ctl.StartReader(1)]
+        now_ns += pause_ns
+        pause_ns = min(2 * pause_ns, PAUSE_NS_MAX)
+
+
+def test_the_service_is_given_up_only_when_all_readers_die_again_and_again() -> None:
+    control = started()
+    control.handle(ctl.ReadersWanted(0, 2))
+    for death in range(2 * LOOP_COUNT):
+        assert ctl.Exit(ExitCode.CRASH_LOOP) not in control.handle(ctl.ReaderDied(death, 0))
+    for death in range(LOOP_COUNT - 1):
+        assert ctl.Exit(ExitCode.CRASH_LOOP) not in control.handle(ctl.ReaderDied(death, 1))
+    assert control.handle(ctl.ReaderDied(LOOP_NS - 1, 1)) == [ctl.Exit(ExitCode.CRASH_LOOP)]
+
+
+def test_old_deaths_of_readers_are_forgotten() -> None:
+    control = started()
+    control.handle(ctl.ReadersWanted(0, 1))
+    for death in range(3 * LOOP_COUNT):
+        assert control.handle(ctl.ReaderDied(death * LOOP_NS, 0)) == [ctl.StartReader(0)]
 
 
 def test_an_idle_service_leaves_after_its_time_and_clients_start_the_clock_anew() -> None:

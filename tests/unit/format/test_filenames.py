@@ -16,6 +16,8 @@ NAMES = [
     ("clients", FileKind.CLIENTS, 0),
     ("segments", FileKind.SEGMENTS, 0),
     ("lost", FileKind.LOST, 0),
+    ("ferris.sock", FileKind.SOCKET, 0),
+    ("users.toml", FileKind.USERS, 0),
 ]
 
 

@@ -14,7 +14,7 @@ from ferrisdb.seams import RealClock, RealFileSystem, RealRng
 from ferrisdb.shm.control import ControlPage
 from ferrisdb.shm.names import SegmentNames
 from ferrisdb.shm.segment import Segment
-from ferrisdb.workers.compactor import Compactor, OrphanedError
+from ferrisdb.workers.compactor import Compactor
 from ferrisdb.workers.messages import (
     Answer,
     CompactorOptions,
@@ -26,6 +26,7 @@ from ferrisdb.workers.messages import (
     Request,
     Stop,
 )
+from ferrisdb.workers.parent import OrphanedError
 from tests.support.fakes import ManualClock
 from tests.support.memtables import fill, put
 

@@ -1,0 +1,479 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Serve Redis clients over sockets: the loop of a reader worker.
+
+A round: epoll tells which sockets have something; each connection's requests are carried out, its
+replies sent; what came together is pushed into the ring; answers that have come are told. Between
+rounds the loop sleeps in epoll. The coordinator wakes it there by an eventfd.
+
+What a connection asks for is done in its order. Hot commands (server_hot.pyx) need no Python;
+the others are the handler's (serving.py), which either replies at once or says that the reply comes
+later; then the connection waits, and the others go on.
+
+Invariants
+    V1  The loop never waits for a commit, a lock or a socket; only for all of them together.
+    V2  Before it sleeps with requests unanswered it raises its bit of CLIENT_SLEEPING, fences, and
+        looks at the answers once more (R12 of shm/client.py).
+    V3  Of another thread only `post` and `stop` may be called.
+
+N1 to N5: server_connections.pyx. W1 to W4: server_commits.pyx. H1 to H3: server_hot.pyx.
+"""
+
+from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from ferrisdb.kernel cimport layout as c
+from ferrisdb.kernel.cpu cimport add32, fence_full, load32_acquire, monotonic_ns
+from ferrisdb.kernel.resp cimport (BAD_TYPE, NOT_RESP, PARSE_MORE, PARSE_REQUEST, RespArg,
+                                   RespLimits, RespRequest, begin_request, fault_text,
+                                   output_bytes, parse_request)
+from ferrisdb.kernel.server_commits cimport FLIGHT_COUNT
+from ferrisdb.kernel.server_connections cimport (
+    ADMITTED, CLOSING, DEAD, FAST, FILTERED, IN_COMMAND, KIND_TCP, KIND_TLS, KIND_UNIX,
+    METRIC_BYTES_IN, METRIC_BYTES_OUT, METRIC_COMMANDS, METRIC_CONNECTED, METRIC_CONNECTIONS,
+    METRIC_HITS, METRIC_MISSES, METRIC_REJECTED, READY, REPLIED, STRANGER, WAIT_REPLY, WAIT_WRITES,
+    Connection)
+from ferrisdb.kernel.server_hot cimport OUTCOME_ASK, OUTCOME_DONE, OUTCOME_HELD, HotCommands
+from ferrisdb.kernel.sockets cimport EPOLLET, EPOLLIN, EPOLL_CTL_ADD, epoll_control, epoll_event
+from ferrisdb.kernel.sockets cimport EPOLL_CTL_DEL, epoll_wait, write_fd
+
+from collections import deque
+
+from ferrisdb.errors import StorageError, UsageError
+
+cdef enum:
+    EVENTS_MAX = 256
+    SAVED_ARGS = 16             # of an incomplete request, above which it isn't parsed anew
+    OUTPUT_PRESS = 256 << 10    # replies that are sent before more requests are carried out
+    TAG_LISTENER = 1            # in the low bits of an event's tag; a connection's has none
+    TAG_WAKE = 2
+    LINE_BYTES_MAX = 1 << 16
+
+cdef int64_t SWEEP_NS = 1_000_000_000
+cdef int64_t SWEEP_NS_MIN = 10_000_000
+
+METRICS = {
+    "connections_total": METRIC_CONNECTIONS,
+    "connections_now": METRIC_CONNECTED,
+    "commands_total": METRIC_COMMANDS,
+    "bytes_in": METRIC_BYTES_IN,
+    "bytes_out": METRIC_BYTES_OUT,
+    "rejected_total": METRIC_REJECTED,
+    "hits": METRIC_HITS,
+    "misses": METRIC_MISSES,
+}
+"""A server's counters, and where each stands in its client's metrics row."""
+
+INTERNAL_ERROR = b"-ERR internal error\r\n"
+
+
+cdef class SocketServer(HotCommands):
+    """The sockets of one reader worker.
+
+    Shape:   attached, the worker's handle; handler, serving.Handler; wake_fd, an eventfd, which
+             the coordinator has, too; the limits are those of `set_limits`.
+    Owner:   the thread that calls `run` (V3).
+    """
+
+    def __cinit__(self, attached, handler, *, int wake_fd, **limits):
+        self.posted = deque()
+        if epoll_control(self.epoll, EPOLL_CTL_ADD, wake_fd, EPOLLIN | EPOLLET, TAG_WAKE):
+            raise StorageError(errno, "the wake fd is no eventfd")
+        self.set_limits(**limits)
+
+    def __dealloc__(self):
+        free(self.request.args)
+
+    def set_limits(self, *, connection_count_max=None, request_bytes_max=None,
+                   output_bytes_max=None, input_bytes_max=None, idle_ns=None, partial_ns=None):
+        """Set what is given of the limits; they hold from now on.
+
+        Shape:   connection_count_max; request_bytes_max, of one argument; output_bytes_max, unsent
+                 replies of one connection; input_bytes_max, incomplete or waiting requests of all
+                 together; idle_ns, how long a connection may say nothing; partial_ns, how long a
+                 request may take to arrive; 0 no limit for these two.
+        """
+        if connection_count_max is not None:
+            self.limits.connection_count_max = connection_count_max
+        if request_bytes_max is not None:
+            self.limits.request_bytes_max = min(request_bytes_max, 1 << 30)
+        if output_bytes_max is not None:
+            self.limits.output_bytes_max = output_bytes_max
+        if input_bytes_max is not None:
+            self.limits.input_bytes_max = min(input_bytes_max, 1 << 31)
+        if idle_ns is not None:
+            self.limits.idle_ns = idle_ns
+        if partial_ns is not None:
+            self.limits.partial_ns = partial_ns
+        self.sweep_ns = 0
+
+    @property
+    def counters(self):
+        """Counters by name, from METRICS."""
+        return {name: self.metrics[<int>index] for name, index in METRICS.items()}
+
+    # Listening
+
+    def listen(self, int fd, int kind):
+        """Accept connections of a listening, non-blocking socket from now on.
+
+        Shape:   kind, 0 Unix, 1 TCP, 2 TLS. The descriptor stays the caller's.
+        """
+        if kind not in (KIND_UNIX, KIND_TCP, KIND_TLS):
+            raise UsageError(f"no such kind of socket: {kind}")
+        self._stop_listening()
+        self.listeners.append((fd, kind))
+        self._listen_all()
+
+    def unlisten(self, int fd):
+        """Accept no more connections of a socket that `listen` was called with."""
+        self._stop_listening()
+        self.listeners = [pair for pair in self.listeners if pair[0] != fd]
+        self._listen_all()
+
+    def _stop_listening(self):
+        if self.listening:
+            for fd, _ in self.listeners:
+                epoll_control(self.epoll, EPOLL_CTL_DEL, fd, 0, 0)
+
+    # Connections
+
+    cdef Connection *_of(self, uint64_t number) except NULL:
+        cdef Connection *conn = self.find(number)
+        if conn == NULL:
+            raise UsageError(f"connection {number} is closed")
+        return conn
+
+    def configure(self, uint64_t conn, *, bint fast, int protocol, int durability,
+                  bint authenticated):
+        """Say how a connection is to be served; a closed one is ignored.
+
+        Shape:   fast, hot commands are carried out without the handler; protocol, 2 or 3;
+                 durability, DURABILITY_* of layout, of hot writes; authenticated, its requests may
+                 have any size.
+        """
+        cdef Connection *found = self.find(conn)
+        if found == NULL:
+            return
+        found.flags &= ~<uint32_t>(FAST | STRANGER)
+        found.flags |= (FAST if fast else 0) | (0 if authenticated else STRANGER)
+        found.protocol = <uint8_t>protocol
+        found.durability = <uint8_t>(
+            c.DURABILITY_SYNC if durability == c.DURABILITY_SYNC else c.DURABILITY_OS)
+
+    def set_filter(self, uint64_t conn, lens):
+        """Have a connection's bytes pass through a serving.Filter; in Handler.opened alone."""
+        cdef Connection *found = self._of(conn)
+        found.flags |= FILTERED
+        self.filters[conn] = lens
+
+    def reply(self, uint64_t conn, bytes reply not None):
+        """Answer the command that a connection waits for; its next commands go on."""
+        cdef Connection *found = self.find(conn)
+        if found == NULL:
+            return
+        if found.flags & IN_COMMAND:
+            found.flags |= REPLIED
+        elif not found.waits & WAIT_REPLY:
+            raise UsageError(f"connection {conn} waits for no reply")
+        found.waits &= ~WAIT_REPLY
+        self.say(found, reply)
+        self.make_ready(found)
+
+    def send(self, uint64_t conn, bytes text not None):
+        """Send a connection something that it did not ask for; a closed one is ignored."""
+        cdef Connection *found = self.find(conn)
+        if found != NULL:
+            self.say(found, text)
+
+    def close(self, uint64_t conn, *, bint flush=True):
+        """Close a connection: at once, or when it has read what it was told, at most 5 s later."""
+        cdef Connection *found = self.find(conn)
+        if found == NULL:
+            return
+        if flush:
+            found.flags |= CLOSING
+            self.make_ready(found)
+        else:
+            self.doom(found)
+
+    def close_all(self, *, bint flush=True):
+        """Close every connection, and accept none any more."""
+        cdef uint32_t i
+        self._stop_listening()
+        self.listeners = []
+        for i in range(self.live_count):
+            self.close(self.live[i].number, flush=flush)
+        if not flush:
+            self.bury()
+
+    def connections(self):
+        """Return the numbers of the open connections, oldest first."""
+        cdef uint32_t i
+        return sorted(self.live[i].number for i in range(self.live_count)
+                      if not self.live[i].flags & DEAD and self.live[i].flags & ADMITTED)
+
+    def describe(self, uint64_t conn):
+        """Return what is known of a connection; UsageError if it is closed."""
+        cdef Connection *found = self._of(conn)
+        return {
+            "kind": found.kind,
+            "fd": found.fd,
+            "created_ns": found.created_ns,
+            "active_ns": found.active_ns,
+            "input_bytes": found.input_end - found.input_at,
+            "output_bytes": found.output.nbytes - found.output.sent,
+            "commands": found.commands,
+        }
+
+    # Requests
+
+    cdef int64_t consume(self, Connection *conn, uint8_t *p, uint64_t n) except -1:
+        """Carry out the requests that begin at p, until one is not complete or has to wait."""
+        cdef int64_t used = 0
+        try:
+            used = self._consume(conn, p, n)
+        except Exception:
+            self.report("a connection's requests")
+            self.doom(conn)
+        return used
+
+    cdef int64_t _consume(self, Connection *conn, uint8_t *p, uint64_t n) except -1:
+        cdef RespRequest *request
+        cdef RespLimits limits
+        cdef uint64_t at = 0, used, count = 0
+        cdef int parsed
+        limits.bulk_bytes_max = self.limits.request_bytes_max
+        while conn.waits == 0 and not conn.flags & (DEAD | CLOSING) and at < n:
+            if conn.writes and p[at] != c'*':
+                # An inline request is unquoted in place: it is not parsed twice.
+                conn.waits |= WAIT_WRITES
+                break
+            limits.stranger = conn.flags & STRANGER
+            request = &self.request if conn.partial == NULL else conn.partial
+            parsed = parse_request(p + at, n - at, request, &limits)
+            if parsed == PARSE_MORE:
+                if request != conn.partial and request.count > SAVED_ARGS:
+                    self._set_aside(conn)
+                elif request != conn.partial:
+                    begin_request(request)
+                break
+            used = request.at
+            if parsed != PARSE_REQUEST:
+                if conn.writes:
+                    conn.waits |= WAIT_WRITES
+                else:
+                    self._fault(conn, parsed, p[at + used] if parsed == BAD_TYPE else 0)
+                    at = n
+            elif request.count == 0:
+                at += used
+            elif self._carry_out(conn, p + at, request) == OUTCOME_DONE:
+                count += 1
+                at += used
+            begin_request(request)
+            if request == conn.partial:
+                free(request.args)
+                free(request)
+                conn.partial = NULL
+            if self.out.nbytes > OUTPUT_PRESS:
+                self.press(conn)
+        self.answer_gets(conn)
+        conn.commands += count
+        self.metrics[METRIC_COMMANDS] += count
+        if self.request.room > 1 << 14:
+            free(self.request.args)
+            memset(&self.request, 0, sizeof(RespRequest))
+        return <int64_t>at
+
+    cdef void _set_aside(self, Connection *conn) noexcept:
+        """Keep how far an incomplete request of many arguments was parsed (P1)."""
+        conn.partial = <RespRequest *>malloc(sizeof(RespRequest))
+        if conn.partial == NULL:
+            self.doom(conn)
+            begin_request(&self.request)
+            return
+        conn.partial[0] = self.request
+        memset(&self.request, 0, sizeof(RespRequest))
+
+    cdef int _carry_out(self, Connection *conn, uint8_t *p, const RespRequest *request) except -1:
+        """Carry out one request; OUTCOME_HELD: it stays in the input until it can go on."""
+        cdef int outcome = OUTCOME_ASK
+        if conn.flags & FAST and p[0] == c'*':
+            outcome = self.hot(conn, p, request)
+            if outcome != OUTCOME_ASK:
+                return outcome
+        self.answer_gets(conn)
+        if conn.writes:
+            conn.waits |= WAIT_WRITES
+            return OUTCOME_HELD
+        return self._ask(conn, p, request)
+
+    cdef int _ask(self, Connection *conn, uint8_t *p, const RespRequest *request) except -1:
+        """Have the handler carry out a request."""
+        cdef const RespArg *arg
+        cdef list args = []
+        cdef uint32_t i
+        cdef object reply = None
+        cdef bint failed = False
+        for i in range(request.count):
+            arg = &request.args[i]
+            args.append(PyBytes_FromStringAndSize(<const char *>p + arg.at, arg.nbytes))
+        conn.flags |= IN_COMMAND
+        try:
+            reply = self.handler.command(conn.number, args)
+            if reply is not None and not PyBytes_CheckExact(reply):
+                raise TypeError(f"a reply is bytes, not {type(reply).__name__}")
+        except Exception:
+            self.report("a command")
+            reply, failed = INTERNAL_ERROR, True
+        finally:
+            conn.flags &= ~<uint32_t>IN_COMMAND
+        if reply is not None:
+            if not output_bytes(self.out, <const char *><bytes>reply, PyBytes_GET_SIZE(reply)):
+                self.doom(conn)
+        elif not conn.flags & REPLIED:
+            conn.waits |= WAIT_REPLY
+        conn.flags &= ~<uint32_t>REPLIED
+        if failed:
+            conn.flags |= CLOSING
+        return OUTCOME_DONE
+
+    cdef int _fault(self, Connection *conn, int fault, uint8_t found) except -1:
+        """Tell a client what is wrong with its bytes, and close the connection."""
+        cdef bytes text
+        self.answer_gets(conn)
+        text = fault_text(fault, found)
+        if fault == NOT_RESP:
+            self.metrics[METRIC_REJECTED] += 1
+        output_bytes(self.out, <const char *>text, PyBytes_GET_SIZE(text))
+        conn.flags |= CLOSING
+        return 0
+
+    # The loop
+
+    def post(self, fn):
+        """Have `fn` called in the loop's thread soon; from any thread."""
+        self.posted.append(fn)
+        self._wake()
+
+    def stop(self):
+        """Have `run` return soon; from any thread, and from a signal handler."""
+        self.stopping = True
+        self._wake()
+
+    cdef void _wake(self) noexcept:
+        cdef uint64_t one = 1
+        write_fd(self.wake_fd, &one, 8)
+
+    def run(self, int64_t deadline_ns):
+        """Serve until the deadline (monotonic, ns) or `stop`.
+
+        Raises:  UnavailableError and ProtocolError, when the coordinator is gone for good; what
+                 a signal handler, or SystemExit and KeyboardInterrupt in the handler, raise.
+        """
+        while True:
+            self.now_ns = monotonic_ns()
+            self._round()
+            PyErr_CheckSignals()
+            if self.stopping or self.now_ns >= deadline_ns:
+                break
+            self._sleep(deadline_ns)
+        self.stopping = False
+
+    cdef int _round(self) except -1:
+        """Do everything that can be done without waiting."""
+        cdef Py_ssize_t _i
+        for _i in range(len(self.posted)):
+            fn = self.posted.popleft()
+            try:
+                fn()
+            except Exception:
+                self.report("what was posted")
+        self._serve_ready()
+        self.push_all()
+        if self.in_flight:
+            self.take_answers()
+            self._serve_ready()
+            self.push_all()
+            self.look_at_service()
+        elif self.room_wanted:
+            self._give_room()
+        if self.now_ns >= self.sweep_ns:
+            self.sweep()
+            self.sweep_ns = self.now_ns + self._sweep_period()
+        if self.dead != NULL:
+            self.bury()
+        return 0
+
+    def _sweep_period(self):
+        cdef int64_t period = SWEEP_NS
+        if self.limits.idle_ns:
+            period = min(period, self.limits.idle_ns // 4)
+        if self.limits.partial_ns:
+            period = min(period, self.limits.partial_ns // 4)
+        return max(period, SWEEP_NS_MIN)
+
+    cdef int _serve_ready(self) except -1:
+        """Serve the connections that can go on; those that become so meanwhile wait."""
+        cdef uint32_t i, count = self.ready_count
+        cdef Connection *conn
+        for i in range(count):
+            conn = self.ready[i]
+            if conn != NULL:
+                conn.flags &= ~<uint32_t>READY
+                if not conn.flags & DEAD:
+                    self.resume(conn)
+        self.ready_count -= count
+        for i in range(self.ready_count):
+            self.ready[i] = self.ready[count + i]
+        return 0
+
+    cdef int _timeout_ms(self, int64_t deadline_ns) noexcept:
+        """How long there is nothing to do but wait for what epoll tells."""
+        cdef int64_t until = deadline_ns
+        if self.ready_count or self.dead != NULL or len(self.posted) or self.stopping:
+            return 0
+        if self.live_count or not self.listening:
+            until = min(until, self.sweep_ns)
+        if not self.listening:
+            until = min(until, self.listen_again_ns)
+        if self.in_flight:
+            # Without an eventfd nobody says that there are answers.
+            until = min(until, self.now_ns + (100_000_000 if load32_acquire(
+                self.attached.segment + c.CLIENT_WAKES_FD) else 1_000_000))
+        elif self.room_wanted or len(self.queue):
+            until = min(until, self.now_ns + 1_000_000)
+        if until <= self.now_ns:
+            return 0
+        return <int>min((until - self.now_ns + 999_999) // 1_000_000, <int64_t>3_600_000)
+
+    cdef int _sleep(self, int64_t deadline_ns) except -1:
+        """Wait for events, and do what they say."""
+        cdef epoll_event events[EVENTS_MAX]
+        cdef int timeout_ms = self._timeout_ms(deadline_ns), count, i
+        cdef bint flagged = self.in_flight > 0 and timeout_ms > 0
+        cdef uint64_t tag
+        if flagged:
+            add32(self.attached.segment + c.CLIENT_SLEEPING, c.CLIENT_IN_EPOLL)     # V2
+            fence_full()
+            self.attached.absorb()
+            if self.taken_no != self.attached.done_no:
+                timeout_ms = 0
+        with nogil:
+            count = epoll_wait(self.epoll, events, EVENTS_MAX, timeout_ms)
+        if flagged:
+            add32(self.attached.segment + c.CLIENT_SLEEPING, -<uint32_t>c.CLIENT_IN_EPOLL)
+        self.now_ns = monotonic_ns()
+        if count < 0 and errno != EINTR:
+            raise StorageError(errno, "epoll failed")
+        for i in range(count):
+            tag = events[i].data.u64
+            if tag & TAG_LISTENER:
+                fd, kind = self.listeners[tag >> 3]
+                self._accept(fd, kind)
+            elif tag != TAG_WAKE:
+                self.on_event(<Connection *><size_t>tag, events[i].events)
+        return 0

@@ -1,0 +1,3 @@
+from ferrisdb.kernel.server_commits import Commits
+
+class HotCommands(Commits): ...

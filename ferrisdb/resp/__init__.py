@@ -1,0 +1,1 @@
+"""Speak Redis's protocol: replies, commands, and the sessions of connected clients."""

@@ -15,6 +15,9 @@ cdef class RingProducer:
     cdef uint8_t *doorbell
     cdef uint8_t *segment
     cdef uint32_t *alive            # 1 while attached; a page that fork wipes to 0
+    # By a pointer, for the garbage collector clears all others before it frees a pin, which looks
+    # at `alive`.
+    cdef Py_buffer *alive_page
     cdef list _maps
     cdef readonly uint64_t session  # grows at each attach; snapshots of a former one are closed
     cdef public uint64_t generation

@@ -17,9 +17,11 @@ Source: the sleep and wake protocol is Dekker's, with a full fence between each 
 load; spinning before sleeping as in Karlin et al. 1991, bounded by what spins have taken.
 """
 
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from ferrisdb.kernel cimport layout as c
@@ -54,10 +56,18 @@ cdef class RingProducer:
     """
 
     def __cinit__(self, *args, **kwargs):
+        self.alive_page = <Py_buffer *>malloc(sizeof(Py_buffer))
+        if self.alive_page == NULL:
+            raise MemoryError()
         self._maps = []
         self.default_durability = c.DURABILITY_SYNC
         self.timeout_ns = 30_000_000_000
         self.cpu_count = 1
+
+    def __dealloc__(self):
+        if self.alive != NULL:
+            PyBuffer_Release(self.alive_page)
+        free(self.alive_page)
 
     # Attaching: called by the Python part
 
@@ -74,10 +84,14 @@ cdef class RingProducer:
     def _set_segment(self, segment, alive):
         """Take a new client segment and the page that fork wipes; a new session begins."""
         cdef uint8_t[::1] words = segment
-        cdef uint8_t[::1] page = alive
+        if self.alive != NULL:
+            PyBuffer_Release(self.alive_page)
+            self.alive = NULL
+        PyObject_GetBuffer(alive, self.alive_page, PyBUF_WRITABLE)
+        self.alive = <uint32_t *>self.alive_page.buf
         self.segment = &words[0]
         self.metrics = <uint64_t *>(self.segment + c.METRICS_OFFSET)
-        self._maps.append((words, page))
+        self._maps.append(words)
         self.tail = self.done_pos = 0
         self.next_no = 1
         self.done_no = 0
@@ -85,7 +99,6 @@ cdef class RingProducer:
         self.async_status = 0
         memset(self.waiting, 0, sizeof(self.waiting))
         self.session += 1
-        self.alive = <uint32_t *>&page[0]
         self.alive[0] = 1
 
     def _agree(self, uint64_t generation):

@@ -11,6 +11,7 @@ IDX, are as in Redis.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -62,44 +63,31 @@ def lcs(call: Call) -> Reply:
         raise CommandError(
             b"ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"
         )
-    rows = _rows(first, second)
     if wants_length:
-        return _length(rows, second)
-    matches = list(_matches(rows, first, second))
+        return length_of(first, second)
+    matches = list(matches_of(first, second))
     if not wants_ranges:
         return b"".join(first[m.first_start : m.first_end + 1] for m in reversed(matches))
-    shown = []
+    shown: list[Reply] = []
+    length = 0
     for match in matches:
-        length = match.first_end - match.first_start + 1
-        if length >= shortest:
+        match_bytes = match.first_end - match.first_start + 1
+        length += match_bytes
+        if match_bytes >= shortest:
             one: list[Reply] = [list(match[:2]), list(match[2:])]
-            shown.append(one + [length] if with_lengths else one)
-    return {b"matches": shown, b"len": _length(rows, second)}
+            shown.append(one + [match_bytes] if with_lengths else one)
+    return {b"matches": shown, b"len": length}
 
 
-def _rows(first: bytes, second: bytes) -> list[int]:
-    """Return the row of bits behind each byte of `first`, before them that of none."""
-    every = (1 << len(second)) - 1
-    backwards = second[::-1]
-    places: dict[int, int] = {}
-    for byte in set(first):
-        digits = bytes(0x31 if other == byte else 0x30 for other in range(256))
-        places[byte] = int(backwards.translate(digits) or b"0", 2)
-    row = every
-    rows = [row]
-    for byte in first:
-        both = row & places[byte]
-        row = ((row + both) | (row - both)) & every
-        rows.append(row)
-    return rows
+def length_of(first: bytes, second: bytes) -> int:
+    """Return how long the longest common subsequences are."""
+    (last,) = deque(_rows(first, second), maxlen=1)
+    return len(second) - last.bit_count()
 
 
-def _length(rows: list[int], second: bytes) -> int:
-    return len(second) - rows[-1].bit_count()
-
-
-def _matches(rows: list[int], first: bytes, second: bytes) -> Iterator[Match]:
-    """Yield the common parts from the last to the first one."""
+def matches_of(first: bytes, second: bytes) -> Iterator[Match]:
+    """Yield the parts that make up the one that Redis chooses, from the last to the first."""
+    rows = list(_rows(first, second))
     i, j = len(first), len(second)
     end: tuple[int, int] | None = None
     while i and j:
@@ -117,3 +105,19 @@ def _matches(rows: list[int], first: bytes, second: bytes) -> Iterator[Match]:
             i -= 1
     if end is not None:
         yield Match(i, end[0], j, end[1])
+
+
+def _rows(first: bytes, second: bytes) -> Iterator[int]:
+    """Yield the row of bits before the first byte of `first`, and behind each of its bytes."""
+    every = (1 << len(second)) - 1
+    backwards = second[::-1]
+    places: dict[int, int] = {}
+    for byte in set(first):
+        digits = bytes(0x31 if other == byte else 0x30 for other in range(256))
+        places[byte] = int(backwards.translate(digits) or b"0", 2)
+    row = every
+    yield row
+    for byte in first:
+        both = row & places[byte]
+        row = ((row + both) | (row - both)) & every
+        yield row

@@ -123,8 +123,9 @@ def show(number: Number) -> bytes:
 def _integer(digits: bytes, base: int) -> int:
     if len(digits) <= _DIGITS_AT_ONCE:
         return int(digits, base)
-    low = digits[-_DIGITS_AT_ONCE:]
-    return int(digits[:-_DIGITS_AT_ONCE], base) * base**_DIGITS_AT_ONCE + int(low, base)
+    high, low = digits[:-_DIGITS_AT_ONCE], digits[-_DIGITS_AT_ONCE:]
+    scale: int = base**_DIGITS_AT_ONCE
+    return int(high, base) * scale + int(low, base)
 
 
 def _decimal_text(whole: int) -> bytes:

@@ -60,7 +60,8 @@ ODD_WORDS = [
 BEFORE_AUTHENTICATION: list[list[Request]] = [
     # What one says who has not authenticated yet; each on a connection of its own.
     [(b"GET", b"k")], [(b"PING",)], [(b"NOPE",)], [(b"GET",)], [(b"CLIENT", b"ID")],
-    [(b"COMMAND",)], [(b"AUTH",)], [(b"AUTH", b"wrong")], [(b"AUTH", b"default", b"wrong")], [(b"MULTI",)],
+    [(b"COMMAND",)], [(b"AUTH",)], [(b"AUTH", b"wrong")], [(b"AUTH", b"default", b"wrong")],
+    [(b"MULTI",)],
     [(b"AUTH", b"nobody", b"wrong")], [(b"AUTH", b"a", b"b", b"c")], [(b"HELLO",)], [(b"EXEC",)],
     [(b"HELLO", b"3")], [(b"HELLO", b"2")], [(b"HELLO", b"4")], [(b"HELLO", b"3", b"AUTH", b"x")],
     [(b"HELLO", b"3", b"AUTH", b"default", b"wrong"), (b"PING",)], [(b"QUIT",)], [(b"RESET",)],

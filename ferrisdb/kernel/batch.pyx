@@ -296,6 +296,18 @@ cdef class BatchBuffer:
         self.add(kind, k, <uint32_t>key_bytes, v,
                  <uint32_t>value_bytes, expires)
 
+    def put_until(self, key, value, uint64_t expires_us):
+        """Add a put that expires at a moment in µs since the epoch; 0: never. Raises: as `put`."""
+        cdef const uint8_t *k
+        cdef const uint8_t *v
+        cdef Py_ssize_t key_bytes, value_bytes
+        as_bytes(key, "key", &k, &key_bytes)
+        as_bytes(value, "value", &v, &value_bytes)
+        if expires_us >> 63:
+            raise UsageError(f"{expires_us} µs is no moment: at most 2**63 - 1")
+        self.add(KIND_PUT_EXPIRING if expires_us else KIND_PUT, k, <uint32_t>key_bytes, v,
+                 <uint32_t>value_bytes, expires_us)
+
     def delete(self, key):
         """Add a delete; an absent key is no error."""
         cdef const uint8_t *k

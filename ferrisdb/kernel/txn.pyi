@@ -37,9 +37,7 @@ class TxSpace:
 class TxCore(TxSpace):
     savepoints: list[Any] | None
     seq: int
-    def __init__(
-        self, space: Space, durability: int, isolation: str, read_only: bool
-    ) -> None: ...
+    def __init__(self, space: Space, durability: int, isolation: str, read_only: bool) -> None: ...
     @property
     def batch(self) -> BatchBuffer: ...
     @property

@@ -23,7 +23,7 @@ from ferrisdb.kernel.batch cimport BatchBuffer, as_bytes, put_kind
 from ferrisdb.kernel.client cimport Attachment, Pin
 from ferrisdb.kernel.cpu cimport put_u32
 from ferrisdb.kernel.port cimport CHECKS_BYTES_MAX
-from ferrisdb.kernel.source cimport KIND_DELETE, KIND_PUT, KIND_PUT_EXPIRING
+from ferrisdb.kernel.source cimport KIND_DELETE
 from ferrisdb.kernel.space cimport Space
 
 from ferrisdb.errors import ClosedError, ConflictError, TransactionTooLargeError, UsageError
@@ -100,9 +100,12 @@ cdef class TxSpace:
 
     def put_until(self, key, value, uint64_t expires_us):
         """Set the key until a moment, in µs since the epoch; 0: for good. Raises: as `put`."""
-        if expires_us >> 63:
-            raise UsageError(f"{expires_us} µs is no moment: at most 2**63 - 1")
-        self._put(KIND_PUT_EXPIRING if expires_us else KIND_PUT, key, value, expires_us)
+        cdef TxCore core = self.owner()
+        cdef uint64_t nbytes = core.batch.nbytes, count = core.batch.count
+        core.begin_write()
+        core.batch.prefix = self.space.prefix
+        core.batch.put_until(key, value, expires_us)
+        core.too_large(nbytes, count)
 
     cdef int _put(self, uint8_t kind, key, value, uint64_t expires_us) except -1:
         cdef const uint8_t *k

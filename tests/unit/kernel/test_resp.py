@@ -35,7 +35,7 @@ WELL_FORMED = [
     (b"*1\r\n$4\r\nPINGxy*1\r\n$1\r\na\r\n", [[b"PING"], [b"a"]]),
     (b"set k v\r\n*1\r\n$1\r\nx\r\nget k\r\n", [[b"set", b"k", b"v"], [b"x"], [b"get", b"k"]]),
     (b"set \"a b\" 'c d'\r\n", [[b"set", b"a b", b"c d"]]),
-    (b'"\\x41\\n\\r\\t\\b\\a\\q\\"" \'it\\\'s \\n\'\n', [[b'A\n\r\t\b\aq"', b"it's \\n"]]),
+    (b"\"\\x41\\n\\r\\t\\b\\a\\q\\\"\" 'it\\'s \\n'\n", [[b'A\n\r\t\b\aq"', b"it's \\n"]]),
     (b'"\\x4" "\\xzz"\n', [[b"x4", b"xzz"]]),
     (b'a"b c"\n', [[b"ab c"]]),
     (b"a\0b c\n", [[b"a"]]),

@@ -11,6 +11,8 @@ cdef class SocketServer(HotCommands):
     cdef bint stopping
     cdef int64_t sweep_ns       # when connections are looked at next
     cdef int64_t _consume(self, Connection *conn, uint8_t *p, uint64_t n) except -1
+    cdef uint64_t _rewind(self, Connection *conn, const uint8_t *p, RespRequest *request,
+                          uint64_t *count) except? 0xFFFFFFFFFFFFFFFF
     cdef int _carry_out(self, Connection *conn, uint8_t *p, const RespRequest *request) except -1
     cdef int _ask(self, Connection *conn, uint8_t *p, const RespRequest *request) except -1
     cdef int _fault(self, Connection *conn, int fault, uint8_t found) except -1

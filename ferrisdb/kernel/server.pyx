@@ -38,7 +38,7 @@ from ferrisdb.kernel.server_connections cimport (
     Connection)
 from ferrisdb.kernel.server_hot cimport OUTCOME_ASK, OUTCOME_DONE, OUTCOME_HELD, HotCommands
 from ferrisdb.kernel.sockets cimport EPOLLET, EPOLLIN, EPOLL_CTL_ADD, epoll_control, epoll_event
-from ferrisdb.kernel.sockets cimport EPOLL_CTL_DEL, epoll_wait, write_fd
+from ferrisdb.kernel.sockets cimport EPOLL_CTL_DEL, close_fd, epoll_wait, write_fd
 
 from collections import deque
 
@@ -207,8 +207,14 @@ cdef class SocketServer(HotCommands):
         self.listeners = []
         for i in range(self.live_count):
             self.close(self.live[i].number, flush=flush)
-        if not flush:
-            self.bury()
+
+    def shut(self):
+        """Close every connection at once, and the loop itself: it is not run any more."""
+        self.close_all(flush=False)
+        self.bury()
+        if self.epoll >= 0:
+            close_fd(self.epoll)
+            self.epoll = -1
 
     def connections(self):
         """Return the numbers of the open connections, oldest first."""
@@ -256,6 +262,10 @@ cdef class SocketServer(HotCommands):
             request = &self.request if conn.partial == NULL else conn.partial
             parsed = parse_request(p + at, n - at, request, &limits)
             if parsed == PARSE_MORE:
+                self.answer_gets(conn)
+                if self.rewound != NULL:
+                    at = self._rewind(conn, p, request, &count)
+                    continue
                 if request != conn.partial and request.count > SAVED_ARGS:
                     self._set_aside(conn)
                 elif request != conn.partial:
@@ -263,9 +273,10 @@ cdef class SocketServer(HotCommands):
                 break
             used = request.at
             if parsed != PARSE_REQUEST:
+                self.answer_gets(conn)
                 if conn.writes:
                     conn.waits |= WAIT_WRITES
-                else:
+                elif self.rewound == NULL:
                     self._fault(conn, parsed, p[at + used] if parsed == BAD_TYPE else 0)
                     at = n
             elif request.count == 0:
@@ -278,15 +289,29 @@ cdef class SocketServer(HotCommands):
                 free(request.args)
                 free(request)
                 conn.partial = NULL
-            if self.out.nbytes > OUTPUT_PRESS:
+            if at == n or conn.waits:
+                self.answer_gets(conn)
+            if self.rewound != NULL:
+                at = self._rewind(conn, p, &self.request, &count)
+            elif self.out.nbytes > OUTPUT_PRESS:
                 self.press(conn)
-        self.answer_gets(conn)
+        self._restore()
         conn.commands += count
         self.metrics[METRIC_COMMANDS] += count
         if self.request.room > 1 << 14:
             free(self.request.args)
             memset(&self.request, 0, sizeof(RespRequest))
         return <int64_t>at
+
+    cdef uint64_t _rewind(self, Connection *conn, const uint8_t *p, RespRequest *request,
+                          uint64_t *count) except? 0xFFFFFFFFFFFFFFFF:
+        """Go back to the first GET that was not answered; returns where it is."""
+        cdef uint64_t at = <uint64_t>(self.rewound - p)
+        self.rewound = NULL
+        count[0] -= self.rewound_count
+        begin_request(request)
+        self.press(conn)
+        return at
 
     cdef void _set_aside(self, Connection *conn) noexcept:
         """Keep how far an incomplete request of many arguments was parsed (P1)."""
@@ -306,6 +331,8 @@ cdef class SocketServer(HotCommands):
             if outcome != OUTCOME_ASK:
                 return outcome
         self.answer_gets(conn)
+        if self.rewound != NULL:
+            return OUTCOME_HELD
         if conn.writes:
             conn.waits |= WAIT_WRITES
             return OUTCOME_HELD
@@ -343,9 +370,7 @@ cdef class SocketServer(HotCommands):
 
     cdef int _fault(self, Connection *conn, int fault, uint8_t found) except -1:
         """Tell a client what is wrong with its bytes, and close the connection."""
-        cdef bytes text
-        self.answer_gets(conn)
-        text = fault_text(fault, found)
+        cdef bytes text = fault_text(fault, found)
         if fault == NOT_RESP:
             self.metrics[METRIC_REJECTED] += 1
         output_bytes(self.out, <const char *>text, PyBytes_GET_SIZE(text))

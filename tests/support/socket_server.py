@@ -210,7 +210,7 @@ def serving(path: str, handler: Handler, **limits: int) -> Iterator[Served]:
         served.close()
         server.stop()
         thread.join(TIMEOUT_S)
-        server.close_all(flush=False)
+        server.shut()
         listener.close()
         os.close(wake_fd)
         attached.close()

@@ -192,7 +192,10 @@ cdef inline uint8_t *output_room(Output *out, uint64_t more) noexcept nogil:
 
 
 cdef inline bint output_bytes(Output *out, const void *p, uint64_t n) noexcept nogil:
-    cdef uint8_t *to = output_room(out, n)
+    cdef uint8_t *to
+    if n == 0:
+        return True
+    to = output_room(out, n)
     if to == NULL:
         return False
     memcpy(to, p, n)

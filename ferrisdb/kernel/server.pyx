@@ -170,7 +170,7 @@ cdef class SocketServer(HotCommands):
         found.flags |= FILTERED
         self.filters[conn] = lens
 
-    def reply(self, uint64_t conn, bytes reply not None):
+    def reply(self, uint64_t conn, bytes data not None):
         """Answer the command that a connection waits for; its next commands go on."""
         cdef Connection *found = self.find(conn)
         if found == NULL:
@@ -180,14 +180,14 @@ cdef class SocketServer(HotCommands):
         elif not found.waits & WAIT_REPLY:
             raise UsageError(f"connection {conn} waits for no reply")
         found.waits &= ~WAIT_REPLY
-        self.say(found, reply)
+        self.say(found, data)
         self.make_ready(found)
 
-    def send(self, uint64_t conn, bytes text not None):
+    def send(self, uint64_t conn, bytes data not None):
         """Send a connection something that it did not ask for; a closed one is ignored."""
         cdef Connection *found = self.find(conn)
         if found != NULL:
-            self.say(found, text)
+            self.say(found, data)
 
     def close(self, uint64_t conn, *, bint flush=True):
         """Close a connection: at once, or when it has read what it was told, at most 5 s later."""

@@ -119,7 +119,7 @@ def line_of(session: Session) -> bytes:
         "sub": 0,
         "psub": 0,
         "ssub": 0,
-        "multi": len(session.queue) if session.in_multi else -1,
+        "multi": len(session.queue) if session.in_multi else session.executing,
         "qbuf": figures["input_bytes"],
         "qbuf-free": 0,
         "argv-mem": 0,
@@ -144,7 +144,7 @@ def line_of(session: Session) -> bytes:
 
 def _flags(session: Session) -> str:
     marks = (
-        ("x", session.in_multi),
+        ("x", session.in_multi or session.executing >= 0),
         ("c", session.is_closing),
         ("U", session.kind == _KIND_UNIX),
         ("e", session.no_evict),

@@ -47,7 +47,7 @@ def ping(session: Session, args: list[bytes]) -> Reply:
     return args[0] if args else _PONG
 
 
-@control("echo", 2, "fast")
+@control("echo", 2, "loading stale fast")
 def echo(session: Session, args: list[bytes]) -> Reply:
     """Return the argument."""
     del session

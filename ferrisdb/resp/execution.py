@@ -200,14 +200,18 @@ class Exec(Execution):
         if any(watch.has_changed(tx, key) for key, watch in self._watched.items()):
             return NULL_ARRAY
         replies: list[Reply] = []
-        for place, (command, argv) in enumerate(self._queue):
-            reply = self._kept.get(place, self)
-            if reply is self:
-                reply = self._one(tx, place, command, argv)
-                if reply is SUSPENDED:
-                    return SUSPENDED
-            replies.append(reply)
-        return replies
+        self._session.executing = len(self._queue)
+        try:
+            for place, (command, argv) in enumerate(self._queue):
+                reply = self._kept.get(place, self)
+                if reply is self:
+                    reply = self._one(tx, place, command, argv)
+                    if reply is SUSPENDED:
+                        return SUSPENDED
+                replies.append(reply)
+            return replies
+        finally:
+            self._session.executing = -1
 
     def _one(self, tx: Transaction, place: int, command: Command, argv: list[bytes]) -> Reply:
         session = self._session

@@ -72,10 +72,10 @@ class Session:
     """
 
     __slots__ = (
-        "authenticated", "configured", "conn", "created_us", "durability", "id", "in_multi",
-        "is_closed", "is_closing", "is_dirty", "kind", "last_command", "lib_name", "lib_ver",
-        "may_differ", "name", "no_evict", "protocol", "queue", "reply_mode", "service", "user",
-        "watched",
+        "authenticated", "configured", "conn", "created_us", "durability", "executing", "id",
+        "in_multi", "is_closed", "is_closing", "is_dirty", "kind", "last_command", "lib_name",
+        "lib_ver", "may_differ", "name", "no_evict", "protocol", "queue", "reply_mode", "service",
+        "user", "watched",
     )  # fmt: skip
 
     def __init__(self, service: Service, conn: int, kind: int) -> None:
@@ -95,6 +95,8 @@ class Session:
         self.durability = service.durability
         self.reply_mode = ReplyMode.ON
         self.in_multi = False
+        #: How many commands EXEC is executing just now; -1: it is not.
+        self.executing = -1
         #: A command was refused since MULTI.
         self.is_dirty = False
         self.queue: list[tuple[Command, list[bytes]]] = []

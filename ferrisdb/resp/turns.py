@@ -21,40 +21,37 @@ IN_FLIGHT_MAX: Final = 128
 class Turns:
     """The executions of one worker that are under way or wait. Owner: its loop."""
 
-    __slots__ = ("_in_flight", "_is_admitting", "_lines", "_waiting")
+    __slots__ = ("_in_flight", "_is_running", "_lines", "_ready")
 
     def __init__(self) -> None:
         self._in_flight = 0
-        self._is_admitting = False
-        #: Who waits for room.
-        self._waiting: deque[Execution] = deque()
-        #: By key; the first of each is under way, or waits for room.
+        self._is_running = False
+        #: Who may run as soon as there is room.
+        self._ready: deque[Execution] = deque()
+        #: By key; the first of each line is under way, or ready.
         self._lines: dict[bytes, deque[Execution]] = {}
 
     def admit(self, execution: Execution) -> None:
         """Have it make an attempt as soon as there is room."""
-        if self._in_flight < IN_FLIGHT_MAX and not self._waiting:
-            self._in_flight += 1
-            execution.attempt()
-        else:
-            self._waiting.append(execution)
+        self._ready.append(execution)
+        self._run()
 
     def landed(self) -> None:
         """Take note that an attempt has ended."""
         self._in_flight -= 1
-        if self._is_admitting or not self._waiting:
-            return
-        # One that ends at once comes back here: a loop and no recursion.
-        self._is_admitting = True
-        try:
-            self._admit_waiting()
-        finally:
-            self._is_admitting = False
+        self._run()
 
-    def _admit_waiting(self) -> None:
-        while self._waiting and self._in_flight < IN_FLIGHT_MAX:
-            self._in_flight += 1
-            self._waiting.popleft().attempt()
+    def _run(self) -> None:
+        # An attempt that ends at once comes back here: a loop and no recursion.
+        if self._is_running:
+            return
+        self._is_running = True
+        try:
+            while self._ready and self._in_flight < IN_FLIGHT_MAX:
+                self._in_flight += 1
+                self._ready.popleft().attempt()
+        finally:
+            self._is_running = False
 
     def again(self, execution: Execution, key: bytes | None) -> None:
         """Have it make another attempt: in line for the key, if one is known."""

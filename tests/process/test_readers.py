@@ -78,16 +78,25 @@ def test_a_killed_worker_is_back_and_no_acknowledged_write_is_lost(tmp_path: Pat
         with Load(path, 4) as load:
             for number in range(2):
                 wait_until(lambda: min(load.acknowledged) > 20, "the load runs")
-                victim = readers(directory)[number]
+                _kill_reader(directory, number)
                 before = sum(load.acknowledged)
-                begin = time.monotonic()
-                kill(victim)
-                wait_until(lambda: victim.pid not in _serving(directory), "it is missed")
-                wait_until(lambda: len(_serving(directory)) == 2, "another serves")
-                assert time.monotonic() - begin < _patience_s()
-                wait_until(lambda: sum(load.acknowledged) > before + 20, "the load goes on")
+                _wait_for_progress(load, before + 20)
             assert load.disconnects
         assert load.lost() == []
+
+
+def _kill_reader(directory: Path, number: int) -> None:
+    """Kill a worker under load, and see that another is there in time."""
+    victim = readers(directory)[number]
+    begin = time.monotonic()
+    kill(victim)
+    wait_until(lambda: victim.pid not in _serving(directory), "it is missed")
+    wait_until(lambda: len(_serving(directory)) == 2, "another serves")
+    assert time.monotonic() - begin < _patience_s()
+
+
+def _wait_for_progress(load: Load, count: int) -> None:
+    wait_until(lambda: sum(load.acknowledged) > count, "the load goes on")
 
 
 def _serving(directory: Path) -> set[int]:
@@ -147,7 +156,7 @@ def test_workers_die_with_a_killed_coordinator_and_the_next_replaces_its_socket(
         before = sum(load.acknowledged)
         begin = time.monotonic()
         service = start_service(directory, "--readers", "2")
-        wait_until(lambda: sum(load.acknowledged) > before, "it serves again")
+        _wait_for_progress(load, before)
         assert time.monotonic() - begin < 4 * _patience_s()
     assert load.lost() == []
     stop_services(directory, service)

@@ -18,6 +18,7 @@ import pytest
 import ferrisdb
 from ferrisdb import errors, limits
 from ferrisdb.backoff import Backoff
+from ferrisdb.transaction import Transaction
 from tests.support import databases
 
 LONGEST = b"\xff" * limits.KEY_BYTES_MAX
@@ -191,6 +192,84 @@ def test_it_covers_several_key_spaces(own_db: ferrisdb.Database) -> None:
     db.drop_keyspace("users")
     with pytest.raises(errors.KeyspaceDroppedError):
         stale.commit()
+
+
+def test_expiries_are_exact_to_the_microsecond(db: ferrisdb.Database) -> None:
+    with db.transaction() as tx:
+        assert tx.entry(b"k1") == (b"v1", 0)
+        tx.put_until(b"k1", b"w", 4102444800123457)
+        tx.put_until(b"k2", b"w", 1)
+        assert tx.entry(b"k1") == (b"w", 4102444800123457)
+        assert tx.entry(b"k2") == (None, 0)
+    with db.transaction(read_only=True) as tx:
+        assert tx.entry(b"k1") == (b"w", 4102444800123457)
+        assert tx.entry(b"k2") == (None, 0)
+
+
+# Handed in by somebody else
+
+
+def _hand_in(db: ferrisdb.Database, tx: Transaction) -> int:
+    request = tx.request()
+    return db.attached.commit(
+        request.batch,
+        request.durability,
+        generation=request.generation,
+        snapshot_seq=request.snapshot_seq,
+        checks=request.checks.encoded,
+        expiry_us=request.checks.expiry_us,
+    )
+
+
+def test_a_request_commits_what_the_transaction_wrote(db: ferrisdb.Database) -> None:
+    tx = db.transaction()
+    before = tx.has_writes
+    tx.put(b"k1", tx[b"k2"])
+    tx.add(b"n", 2)
+    assert (before, tx.has_writes) == (False, True)
+    assert _hand_in(db, tx) > 1
+    with pytest.raises(errors.ClosedError):
+        tx.put(b"k1", b"again")
+    tx.rollback()
+    assert (db[b"k1"], db[b"n"]) == (b"v2", b"2")
+
+
+def test_a_request_without_reads_depends_on_nothing(db: ferrisdb.Database) -> None:
+    tx = db.transaction()
+    tx.put(b"k1", b"blind")
+    db.put(b"k1", b"other")
+    request = tx.request()
+    assert (request.generation, request.snapshot_seq, request.checks.parts) == (0, 0, [])
+    tx.rollback()
+
+
+def test_a_request_conflicts_as_a_commit_does(db: ferrisdb.Database) -> None:
+    tx = db.transaction()
+    tx.put(b"k1", tx[b"k2"] + tx[b"k3"])
+    db.put(b"k3", b"other")
+    with pytest.raises(errors.ConflictError) as caught:
+        _hand_in(db, tx)
+    assert caught.value.check == 1
+    tx.rollback()
+    assert db[b"k1"] == b"v1"
+
+
+def test_the_newest_sequence_of_a_key_tells_of_every_write(db: ferrisdb.Database) -> None:
+    def newest() -> int:
+        with db.transaction(read_only=True) as tx:
+            return tx.newest_seq(b"key")
+
+    seen = [newest()]
+    for value in (b"v", b"v", None):
+        if value is None:
+            db.delete(b"key")
+        else:
+            db.put(b"key", value)
+        seen.append(newest())
+    assert seen == sorted(set(seen))
+    db.put(b"elsewhere", b"v")
+    db.clear()
+    assert newest() == seen[-1]
 
 
 # What conflicts

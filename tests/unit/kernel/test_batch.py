@@ -40,6 +40,30 @@ def test_puts_and_deletes_are_encoded_in_their_order(
     assert (batch.encoded(), len(batch)) == (b"", 0)
 
 
+@pytest.mark.parametrize("expires_us", [1, 4102444800123457, (1 << 63) - 1])
+def test_an_expiry_in_microseconds_is_kept_exactly(expires_us: int) -> None:
+    batch = BatchBuffer(b"\0")
+    batch.put_until(b"k", b"v", expires_us)
+    batch.put_until(b"l", b"w", 0)
+    assert batch.encoded() == encode_operations(
+        (
+            Operation(OpKind.PUT_EXPIRING, b"\0k", b"v", expires_us),
+            Operation(OpKind.PUT, b"\0l", b"w"),
+        )
+    )
+
+
+def test_a_moment_that_is_none_is_refused() -> None:
+    batch = BatchBuffer(b"\0")
+    with pytest.raises(errors.UsageError):
+        batch.put_until(b"k", b"v", 1 << 63)
+    with pytest.raises(OverflowError):
+        batch.put_until(b"k", b"v", -1)
+    with pytest.raises(errors.WrongTypeError):
+        batch.put_until("k", b"v", 0)  # type: ignore[arg-type]
+    assert len(batch) == 0
+
+
 @pytest.mark.parametrize(
     ("start", "end", "stored"),
     [

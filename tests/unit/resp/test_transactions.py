@@ -218,6 +218,18 @@ def test_many_on_one_key_take_turns(rig: Rig) -> None:
     assert commits <= 2 * count
 
 
+def test_those_in_line_who_write_nothing_end_at_once(rig: Rig) -> None:
+    clients = [rig.client() for _ in range(2 * IN_FLIGHT_MAX)]
+    rig.server.is_held = True
+    for client in clients:
+        assert client.say("SETNX k v") is None
+    assert rig.server.deliver() == IN_FLIGHT_MAX
+    assert [client.later() for client in clients] == [[b":1\r\n"]] + [[b":0\r\n"]] * (
+        len(clients) - 1
+    )
+    assert rig.server.deliver() == 0
+
+
 def test_who_waits_for_two_keys_leaves_the_first_line(rig: Rig) -> None:
     clients = [rig.client() for _ in range(6)]
     rig.server.is_held = True

@@ -102,8 +102,9 @@ class Execution(Deferred):
             self._again(error, None)
         except Error as error:
             self._end(Failure(failure_of(error)))
-        except BaseException:
-            self._release()
+        except Exception:
+            # A fault of ours is the caller's to report; nobody shall wait for this in vain.
+            self._end(Failure(b"ERR internal error"))
             raise
 
     def committed(self, status: int, seq: int, applied: int, fits: bool, result: int) -> None:

@@ -31,6 +31,11 @@ class Turns:
         #: By key; the first of each line is under way, or ready.
         self._lines: dict[bytes, deque[Execution]] = {}
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way and nobody waits."""
+        return not (self._in_flight or self._ready or self._lines)
+
     def admit(self, execution: Execution) -> None:
         """Have it make an attempt as soon as there is room."""
         self._ready.append(execution)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import pytest
 
-from ferrisdb.resp.command import COMMANDS, Command, CommandError, Deferred, control
+from ferrisdb.resp.call import Call
+from ferrisdb.resp.command import COMMANDS, Command, CommandError, Deferred, control, data
 from ferrisdb.resp.replies import OK, Failure, Reply
 from ferrisdb.resp.session import ReplyMode, Session
 from tests.support.resp_rig import Client, Rig
 
 WAITING: list[Deferred] = []
+BREAKS: list[bool] = []
 
 
 class Nothing:
@@ -46,6 +48,13 @@ def commands() -> None:
     def hidden(session: Session, args: list[bytes]) -> Reply:
         del args
         session.authenticated = True
+        return OK
+
+    @data("test.breaks", 2, "write")
+    def breaks(call: Call) -> Reply:
+        call.put(call.args[0], (call.get(call.args[0]) or b"") + b"x")
+        if BREAKS:
+            raise ZeroDivisionError
         return OK
 
     @control("test.refuses", 1, "")
@@ -160,3 +169,27 @@ def test_one_reply_is_left_out(rig: Rig, client: Client) -> None:
     assert client.say("GET k") == b""
     assert rig.server.configured[client.conn]["fast"]
     assert client.say("GET k") == b"$1\r\nv\r\n"
+
+
+# Faults of our own
+
+
+def test_a_fault_is_reported_and_leaves_nothing_under_way(rig: Rig, client: Client) -> None:
+    rig.server.is_held = True
+    other = rig.client()
+    assert other.say("test.breaks k") is None
+    assert client.say("test.breaks k") is None
+    BREAKS.append(True)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            rig.server.deliver()  # the second one conflicts and runs again
+        with pytest.raises(ZeroDivisionError):
+            client.say("test.breaks k")
+    finally:
+        BREAKS.clear()
+    assert other.later() == [b"+OK\r\n"]
+    assert client.later() == [b"-ERR internal error\r\n"]
+    rig.server.is_held = False
+    assert client.say("test.breaks k") == b"+OK\r\n"
+    assert client.say("GET k") == b"$2\r\nxx\r\n"
+    assert rig.service.turns.is_idle

@@ -208,11 +208,12 @@ class Clients:
 class Supervisor:
     """Runs a service and starts it again whenever it ends, as an init system does."""
 
-    def __init__(self, directory: Path, unix: Address) -> None:
+    def __init__(self, directory: Path, unix: Address, readers: int) -> None:
         self._directory = directory
         self._unix = unix
+        self._options = ("--readers", str(readers))
         self._stop = threading.Event()
-        self._process = start_service(directory)
+        self._process = start_service(directory, *self._options)
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Supervisor:
@@ -235,7 +236,7 @@ class Supervisor:
     def _watch(self) -> None:
         while not self._stop.wait(0.02):
             if self._process.poll() is not None:
-                self._process = start_service(self._directory)
+                self._process = start_service(self._directory, *self._options)
 
     @property
     def coordinator(self) -> psutil.Process:
@@ -311,8 +312,8 @@ def besiege(
     """
     say(f"socket kills: seed {seed}, {kill_count} kills")
     rng = random.Random(seed)
-    directory, unix, tcp = prepare(folder, reader_count=workers)
-    with Supervisor(directory, unix) as supervisor:
+    directory, unix, tcp = prepare(folder)
+    with Supervisor(directory, unix, workers) as supervisor:
         with Clients([unix, tcp], clients, seed) as all_clients:
             all_clients.await_progress(PATIENCE_S)
             for number in range(kill_count):

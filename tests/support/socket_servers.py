@@ -24,6 +24,7 @@ from tests.support.service import serving
 
 PASSWORD = "correct horse"
 USER = "default"
+READERS = 2
 PEER = "FERRISDB_TEST_PEER"
 
 
@@ -84,25 +85,35 @@ def write_users(directory: Path) -> None:
     path.write_text(f'[users.{USER}]\npassword = "{"$".join(words)}"\nadmin = true\n')
 
 
-def prepare(folder: Path, **settings: int | float | str) -> tuple[Path, Address, Address]:
-    """Make a directory whose service has a Unix socket and a TCP port; returns all three."""
+def prepare(
+    folder: Path, *, over_tcp: bool = True, **settings: int | float | str
+) -> tuple[Path, Address, Address]:
+    """Make a directory whose service has a Unix socket and a TCP port; returns all three.
+
+    Shape: over_tcp, whether there is a TCP port, and a user for it.
+    """
     directory = folder / "db"
     directory.mkdir(parents=True)
     port = free_port()
-    defaults: dict[str, int | float | str] = {"reader_count": 2, "socket_durability": "os"}
-    databases.configure(directory, **(defaults | {"tcp_port": port} | settings))
-    write_users(directory)
+    defaults: dict[str, int | float | str] = {"socket_durability": "os"}
+    if over_tcp:
+        defaults["tcp_port"] = port
+        write_users(directory)
+    databases.configure(directory, **(defaults | settings))
     unix = Address(path=str(directory / "ferris.sock"))
     return directory, unix, Address(port=port, user=USER, password=PASSWORD)
 
 
 @contextmanager
-def ours_serving(folder: Path, **settings: int | float | str) -> Iterator[Served]:
+def ours_serving(
+    folder: Path, *, over_tcp: bool = True, **settings: int | float | str
+) -> Iterator[Served]:
     """Run our service with a Unix socket and a TCP port."""
-    directory, unix, tcp = prepare(folder, **settings)
-    with serving(directory) as process:
+    directory, unix, tcp = prepare(folder, over_tcp=over_tcp, **settings)
+    with serving(directory, "--readers", str(READERS)) as process:
         await_answer(unix)
-        await_answer(tcp)
+        if over_tcp:
+            await_answer(tcp)
         yield Served(process.pid, unix, tcp, directory, True)
 
 

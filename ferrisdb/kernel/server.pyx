@@ -460,8 +460,12 @@ cdef class SocketServer(HotCommands):
     cdef int _timeout_ms(self, int64_t deadline_ns) noexcept:
         """How long there is nothing to do but wait for what epoll tells."""
         cdef int64_t until = deadline_ns
+        cdef int durability
         if self.ready_count or self.dead != NULL or len(self.posted) or self.stopping:
             return 0
+        for durability in range(c.DURABILITY_OS, c.DURABILITY_SYNC + 1):
+            if self.gathers[durability].count and self.gathers[durability].in_flight == 0:
+                return 0
         if self.live_count or not self.listening:
             until = min(until, self.sweep_ns)
         if not self.listening:
@@ -493,6 +497,7 @@ cdef class SocketServer(HotCommands):
         if flagged:
             add32(self.attached.segment + c.CLIENT_SLEEPING, -<uint32_t>c.CLIENT_IN_EPOLL)
         self.now_ns = monotonic_ns()
+        self.event_count = <uint32_t>max(count, 0)
         if count < 0 and errno != EINTR:
             raise StorageError(errno, "epoll failed")
         for i in range(count):

@@ -13,7 +13,6 @@ from pathlib import Path
 from ferrisdb.attached import Attached
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.batch import BatchBuffer
-from ferrisdb.kernel.resp import RequestParser
 from ferrisdb.kernel.server import SocketServer
 from ferrisdb.keys import DEFAULT_PREFIX
 from tests.support.databases import TIMEOUT_S

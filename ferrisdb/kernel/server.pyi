@@ -1,13 +1,12 @@
 from collections.abc import Callable
 
 from ferrisdb.kernel.client import Attachment
-from ferrisdb.kernel.server_hot import HotCommands
+from ferrisdb.kernel.server_requests import Requests
 from ferrisdb.kernel.serving import Filter, Handler
 
-INTERNAL_ERROR: bytes
 METRICS: dict[str, int]
 
-class SocketServer(HotCommands):
+class SocketServer(Requests):
     def __init__(
         self,
         attached: Attachment,

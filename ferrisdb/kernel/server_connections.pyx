@@ -43,7 +43,7 @@ from ferrisdb.kernel.sockets cimport (EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MO
 
 import logging
 
-from ferrisdb.errors import StorageError, UsageError
+from ferrisdb.errors import StorageError
 
 cdef enum:
     CHUNK = 128                     # records that are allocated at once

@@ -26,11 +26,11 @@ cdef class HotCommands(Commits):
     cdef int _exists(self, Connection *conn, uint8_t *p, const RespRequest *request) except -1
     cdef int _delete(self, Connection *conn, uint8_t *p, const RespRequest *request) except -1
     cdef int _add(self, Connection *conn, uint8_t *p, const RespRequest *request,
-                      int sign) except -1
+                  int sign) except -1
     cdef int _push_atomics(self, Connection *conn, const RespRequest *request,
-                               FlightKind kind, uint64_t generation, uint64_t seq,
-                               int operation, const uint8_t *operand, uint32_t operand_bytes,
-                               const Hit *hints) except -1
+                           FlightKind kind, uint64_t generation, uint64_t seq,
+                           int operation, const uint8_t *operand, uint32_t operand_bytes,
+                           const Hit *hints) except -1
     cdef int _probe(self, uint8_t *p, const RespArg *arg) noexcept
     cdef int _restore(self) noexcept
     cdef int answer_gets(self, Connection *conn) except -1

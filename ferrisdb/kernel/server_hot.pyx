@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Carry out the commands that come by the hundred thousand: GET, SET, MGET, MSET, EXISTS, DEL, INCR.
+"""Carry out the commands that come most: GET, SET, MGET, MSET, EXISTS, DEL, INCR.
 
 Each is only a shortcut: what is unusual in any way (arity, options, lengths, errors) is left to
 Python, which has all commands. Keys are looked up where they lie in the input: the byte before a
@@ -11,7 +11,7 @@ Invariants
     H3  The input is as it came, whenever something else than these commands looks at it.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ferrisdb.kernel cimport layout as c
@@ -336,9 +336,9 @@ cdef class HotCommands(Commits):
     # Atomic operations
 
     cdef int _push_atomics(self, Connection *conn, const RespRequest *request,
-                               FlightKind kind, uint64_t generation, uint64_t seq,
-                               int operation, const uint8_t *operand, uint32_t operand_bytes,
-                               const Hit *hints) except -1:
+                           FlightKind kind, uint64_t generation, uint64_t seq,
+                           int operation, const uint8_t *operand, uint32_t operand_bytes,
+                           const Hit *hints) except -1:
         """Push one operation for each key that is probed; their hints' values are copied before.
 
         Shape:   hints, of the keys; their values only for an addition.
@@ -389,7 +389,7 @@ cdef class HotCommands(Commits):
         return OUTCOME_HELD                                 # W3
 
     cdef int _add(self, Connection *conn, uint8_t *p, const RespRequest *request,
-                      int sign) except -1:
+                  int sign) except -1:
         """Add 1 or -1, or what the request says (2) or its negative (-2)."""
         cdef uint8_t operand[INTEGER_BYTES_MAX + 2]
         cdef uint8_t held[INTEGER_BYTES_MAX]

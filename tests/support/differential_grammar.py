@@ -53,7 +53,8 @@ PATTERNS = [
 ]  # fmt: skip
 
 ODD_WORDS = [
-    b"", b"NX", b"XX", b"GET", b"EX", b"100000", b"-1", b"abc", b"KEEPTTL", b"MATCH", b"\xff", b"*",
+    b"", b"NX", b"XX", b"GET", b"EX", b"1000000000", b"-1", b"abc", b"KEEPTTL", b"MATCH", b"\xff",
+    b"*",
     b"k1", b"BYTE", b"0",
 ]  # fmt: skip
 

@@ -129,10 +129,11 @@ def _integer(digits: bytes, base: int) -> int:
 
 
 def _decimal_text(whole: int) -> bytes:
-    if whole < 10**_DIGITS_AT_ONCE:
+    # A number of so few bits has fewer digits.
+    if whole.bit_length() <= 3 * _DIGITS_AT_ONCE:
         return b"%d" % whole
     high, low = divmod(whole, 10**_DIGITS_AT_ONCE)
-    return b"%d" % high + (b"%d" % low).rjust(_DIGITS_AT_ONCE, b"0")
+    return (b"%d" % high + (b"%d" % low).rjust(_DIGITS_AT_ONCE, b"0")).lstrip(b"0")
 
 
 def _shifted(value: int, bits: int) -> int:

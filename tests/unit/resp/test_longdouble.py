@@ -80,6 +80,13 @@ def test_the_ends_of_the_range_are_numbers() -> None:
     assert len(longdouble.show(largest)) == 4933
 
 
+@pytest.mark.parametrize("exponent", [0, 63, 11_900, 12_000, 13_200, 13_287, 13_288, 13_300])
+def test_long_whole_numbers_are_printed_whole(exponent: int) -> None:
+    shown = longdouble.show(Number(1 << 63, exponent))
+    whole = int(shown[:4000]) * 10 ** len(shown[4000:]) + int(shown[4000:] or b"0")
+    assert (whole, shown[:1] != b"0") == (1 << 63 + exponent, True)
+
+
 _DECIMALS = st.from_regex(
     re.compile(r"-?[0-9]{0,25}(\.[0-9]{1,25})?(e-?[0-9]{1,3})?"), fullmatch=True
 )

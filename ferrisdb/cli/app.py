@@ -29,6 +29,7 @@ COMMANDS = {
     "import": "ferrisdb.cli.load:load",
     "export": "ferrisdb.cli.export:export",
     "keyspaces": "ferrisdb.cli.keyspaces:keyspaces",
+    "users": "ferrisdb.cli.users:users",
     "stats": "ferrisdb.cli.stats:stats",
     "compact": "ferrisdb.cli.maintain:compact",
     "checkpoint": "ferrisdb.cli.maintain:checkpoint",

@@ -6,7 +6,7 @@ in slices, DBSIZE counts in a thread. Within EXEC they read what the transaction
 
 SCAN goes in the order of the keys, with MATCH only through those that begin with the pattern's
 literal part. It looks at COUNT keys, or some more where that makes a cursor that needs no stem
-(cursors.py), but at SCAN_ROWS_MAX at most.
+(cursors.py); more than SCAN_ROWS_MAX count as that.
 """
 
 from __future__ import annotations
@@ -38,11 +38,14 @@ from ferrisdb.resp.replies import Reply
 if TYPE_CHECKING:
     from ferrisdb.resp.call import Call
     from ferrisdb.resp.session import Session
+    from ferrisdb.seams import Rng
 
 SCAN_COUNT: Final = 10
 SCAN_ROWS_MAX: Final = 10_000
 _FEW: Final = 64
 """So many keys are drawn from evenly; among more, RANDOMKEY goes by their bytes."""
+
+_DRAWS: Final = 12
 
 _as_unsigned = re.compile(rb"[+-]?[0-9]*").fullmatch
 _WORD_MAX: Final = (1 << 64) - 1
@@ -215,9 +218,8 @@ def keys(call: Call) -> Reply:
 def randomkey(call: Call) -> Reply:
     """Return any key; each has a chance.
 
-    The chances are even among few keys. Among many they depend on the bytes: at each place where
-    keys differ a byte is drawn between the lowest and the highest, and the next one that
-    there is counts.
+    The chances are even among few keys. Among many one goes by their bytes: at each place where
+    they differ, all bytes that there are have the same chance, or nearly.
     """
     start, end = visible(call.session)
     few = list(call.scan(start, end, limit=_FEW + 1, keys_only=True))
@@ -230,16 +232,34 @@ def randomkey(call: Call) -> Reply:
     high = next(call.scan(start, end, limit=1, reverse=True, keys_only=True))
     while low != high:
         common = len(cut(low, high)) - 1
-        # The key that the others continue comes before all bytes.
-        lowest = low[common] if len(low) > common else -1
-        drawn = lowest + rng.u64() % (high[common] - lowest + 1)
-        if drawn < 0:
+        low = _drawn(call, rng, low, high, common)
+        if len(low) == common:
             break
-        above = low[:common] + bytes([drawn])
-        low = next(call.scan(above, end, limit=1, keys_only=True))
         same = low[: common + 1]
         high = next(call.scan(prefix=same, limit=1, reverse=True, keys_only=True))
     return low
+
+
+def _drawn(call: Call, rng: Rng, low: bytes, high: bytes, common: int) -> bytes:
+    """Return the first key of those with one of the bytes that follow what two keys have in common.
+
+    Shape:   low and high, the first and the last key that have it in common.
+    """
+    # The key that the others continue comes before all bytes.
+    lowest = low[common] if len(low) > common else -1
+    span = high[common] - lowest + 1
+    seen = [low]
+    for _ in range(_DRAWS):
+        drawn = lowest + rng.u64() % span
+        if drawn == lowest:
+            return low
+        above = low[:common] + bytes([drawn])
+        found: bytes = next(call.scan(above, None, limit=1, keys_only=True))
+        if found[common] == drawn:
+            return found
+        # None begins so: another draw, for taking the next one favours what lies behind a gap.
+        seen.append(found)
+    return seen[rng.u64() % len(seen)]
 
 
 # DBSIZE

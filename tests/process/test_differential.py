@@ -17,7 +17,7 @@ from tests.support.differential_grammar import BEFORE_AUTHENTICATION
 from tests.support.resp_wire import encode
 from tests.support.soak import seed_of_run
 
-REQUESTS = 30_000
+REQUESTS = 20_000
 
 
 @pytest.fixture

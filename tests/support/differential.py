@@ -56,6 +56,8 @@ DIFFERENCES = {
     "numbers may differ by as much as the slowest step of the run took; and FerrisDB keeps times "
     "in µs, which end in the year 294,247: what Redis keeps for longer ends then",
     "SCAN, KEYS": "the order is FerrisDB's by key, Redis's by hash; the set is compared",
+    "DBSIZE": "Redis counts what has expired until it comes to remove it: FerrisDB's count is not "
+    "above, and the same some moments later, if it was the only command of its pipeline",
     "RANDOMKEY": "any key is right, none is not",
     "TIME, LASTSAVE": "clocks; the shape is compared",
     "MEMORY USAGE, OBJECT IDLETIME": "figures of the implementation; null or number is compared",
@@ -131,6 +133,12 @@ class Side:
                 wire.send(encode(words[0], cursor, *words[2:]))
                 reply = wire.read()
         return [b"(a SCAN without end)"]
+
+    def key_count(self) -> int:
+        """Return DBSIZE, once what has expired is gone."""
+        time.sleep(0.05)
+        with Wire(self.address) as wire:
+            return int(wire.require("DBSIZE"))
 
     def raw_answer(self, data: bytes) -> bytes:
         """Send bytes and a PING on a new connection; return the answers up to that PING's.
@@ -218,9 +226,14 @@ def _same_commands(ours: Node, theirs: Node) -> bool:
     return True
 
 
+def _not_more(ours: Node, theirs: Node) -> bool:
+    return ours.kind == theirs.kind and 0 <= ours.plain() <= theirs.plain()
+
+
 LENIENT: dict[bytes, Callable[[Node, Node], bool]] = {
     b"KEYS": _same_set,
     b"SCAN": _same_kind,
+    b"DBSIZE": _not_more,
     b"RANDOMKEY": _same_shape,
     b"TIME": _same_shape,
     b"LASTSAVE": _same_shape,
@@ -355,6 +368,9 @@ class Pair:
                 return False
             sides = zip(self.sides, (ours, theirs), strict=True)
             one, other = (side.all_keys(words, node) for side, node in sides)
+            return one == other
+        if name == b"DBSIZE" and self._is_alone and theirs.kind == ours.kind == b":":
+            one, other = (side.key_count() for side in self.sides)
             return one == other
         return self._same(words, ours, theirs)
 

@@ -53,7 +53,8 @@ PATTERNS = [
 ]  # fmt: skip
 
 ODD_WORDS = [
-    b"", b"NX", b"XX", b"GET", b"EX", b"100000", b"-1", b"abc", b"KEEPTTL", b"MATCH", b"\xff", b"*",
+    b"", b"NX", b"XX", b"GET", b"EX", b"1000000000", b"-1", b"abc", b"KEEPTTL", b"MATCH", b"\xff",
+    b"*",
     b"k1", b"BYTE", b"0",
 ]  # fmt: skip
 
@@ -188,7 +189,8 @@ RAW: list[bytes] = [
     b"*1048577\r\n", b"*2147483648\r\n", b"*99999999999999999999\r\n", b"*1\r\n$536870913\r\n",
     b"*1\r\n$99999999999999999999\r\n", b"*2\r\n$4\r\nPING\r\n$0\r\n\r\n", b"*1\r\n$0\r\n\r\n",
     b"*-2\r\n", b"* 1\r\n", b"*1 \r\n", b"*+1\r\n$4\r\nPING\r\n", b"*1\r\n$04\r\nPING\r\n",
-    b"*1\r\n$ 4\r\nPING\r\n", b"*01\r\n$4\r\nPING\r\n", b"GET\r\n", b"get a b\r\n", b"\xff\xfe\r\n", b"SET \"\\xff\\x00\" v\r\nEXISTS \"\\xff\\x00\"\r\n", b"*1\r\n\r\n",
+    b"*1\r\n$ 4\r\nPING\r\n", b"*01\r\n$4\r\nPING\r\n", b"GET\r\n", b"get a b\r\n",
+    b"\xff\xfe\r\n", b"SET \"\\xff\\x00\" v\r\nEXISTS \"\\xff\\x00\"\r\n", b"*1\r\n\r\n",
     b"*3\r\n$3\r\nSET\r\n$2\r\nk1\r\n$-1\r\n", b"a" * 70_000 + b"\r\n", b"*" + b"1" * 70_000,
     b"*1\r\n$" + b"1" * 70_000, b"+PING\r\n", b"%1\r\n", b"EXEC\r\nMULTI\r\nMULTI\r\nEXEC\r\n",
 ]  # fmt: skip

@@ -10,21 +10,25 @@ import base64
 import hashlib
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from tests.support import databases
+from tests.support.processes import readers
 from tests.support.redis_programs import await_answer, redis_serving
-from tests.support.resp_wire import Address
+from tests.support.resp_wire import Address, Wire
 from tests.support.service import serving
 
 PASSWORD = "correct horse"
 USER = "default"
 READERS = 2
+PATIENCE_S = 20.0
 PEER = "FERRISDB_TEST_PEER"
 
 
@@ -40,8 +44,7 @@ class Served:
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that serve sockets."""
-        process = psutil.Process(self.pid)
-        return reader_workers(process) if self.is_ours else [process]
+        return readers(self.directory) if self.is_ours else [psutil.Process(self.pid)]
 
     def processes(self) -> list[psutil.Process]:
         """Return all processes of the server."""
@@ -49,20 +52,20 @@ class Served:
         return [process, *process.children(recursive=True)]
 
 
-def reader_workers(coordinator: psutil.Process) -> list[psutil.Process]:
-    """Return a coordinator's reader workers, the oldest first: who has a connected client's side.
+def await_workers(address: Address, numbers: Iterable[int]) -> float:
+    """Wait until the workers of these numbers have served a connection; returns how long it took.
 
-    They are told from the compactor by the listening socket that they have inherited.
+    The id of a client begins with its worker's number.
     """
-    found = []
-    for child in coordinator.children():
-        try:
-            listens = any(not c.raddr for c in child.net_connections("unix") if "ferris" in c.laddr)
-        except psutil.Error:
-            continue
-        if listens:
-            found.append(child)
-    return sorted(found, key=lambda child: child.create_time())
+    begin = time.monotonic()
+    missing = set(numbers)
+    while missing:
+        with suppress(OSError, EOFError, RuntimeError):
+            with Wire(address, timeout_s=5.0) as wire:
+                missing.discard(wire.require("CLIENT", "ID") >> 40)
+        waited = time.monotonic() - begin
+        assert waited < PATIENCE_S, f"after {waited:.1f} s the workers {missing} don't serve"
+    return time.monotonic() - begin
 
 
 def free_port() -> int:
@@ -108,10 +111,10 @@ def prepare(
 def ours_serving(
     folder: Path, *, over_tcp: bool = True, **settings: int | float | str
 ) -> Iterator[Served]:
-    """Run our service with a Unix socket and a TCP port."""
+    """Run our service with a Unix socket and, unless told otherwise, a TCP port."""
     directory, unix, tcp = prepare(folder, over_tcp=over_tcp, **settings)
     with serving(directory, "--readers", str(READERS)) as process:
-        await_answer(unix)
+        await_workers(unix, range(READERS))
         if over_tcp:
             await_answer(tcp)
         yield Served(process.pid, unix, tcp, directory, True)
@@ -128,9 +131,7 @@ def peer_serving(folder: Path, *options: str, password: str = PASSWORD) -> Itera
 
 
 @contextmanager
-def running(
-    folder: Path, *, peer_options: tuple[str, ...] = (), **settings: int | float | str
-) -> Iterator[Served]:
+def running(folder: Path, *, peer_options: tuple[str, ...] = (), **settings: Any) -> Iterator[Served]:
     """Run the server to test: ours, unless the environment names the peer."""
     if os.environ.get(PEER) == "redis":
         with peer_serving(folder, *peer_options) as served:

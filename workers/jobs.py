@@ -81,9 +81,7 @@ class Jobs:
         #: None: there are no sockets.
         self.readers: ReadersPort | None = None
         if readers is not None:
-            self.readers = readers(
-                host.directory.path, options, parts.generation, inbox, ring
-            )
+            self.readers = readers(host.directory.path, options, parts.generation, inbox, ring)
         self._host = host
         self._options = options
         self._clock = host.clock
@@ -153,9 +151,7 @@ class Jobs:
                 self._ports.add_reader(note.index, note.client_id, wake_fd)
                 _log.info("reader worker %d serves", note.number)
             case ReaderGone():
-                _log.warning(
-                    "reader worker %d died (exit code %s)", note.number, note.exit_code
-                )
+                _log.warning("reader worker %d died (exit code %s)", note.number, note.exit_code)
                 self.handle(ctl.ReaderDied(now_ns, note.number))
             case ExitWanted():
                 self._leave(note.code)

@@ -181,9 +181,7 @@ class Listeners:
 
     def _bind_tcp(self, host: str, port: int, kind: Kind) -> None:
         try:
-            found = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except OSError as error:
             raise UsageError(f"tcp_host is {host!r}: {error.strerror}") from error
         for family, _, protocol, _, address in dict.fromkeys(found):

@@ -60,12 +60,15 @@ class Peers:
         *,
         send: Callable[[object], None],
         answer: Callable[[Request], Any],
+        wake: Callable[[], None],
     ) -> None:
-        """Shape: number, our own; send, to the hub; answer, what we say to a request ourselves."""
+        """Shape: number, our own; send, to the hub; answer, what we say to a request ourselves;
+        wake, has the loop look at `deadline_ns` again."""
         self._number = number
         self._clock = clock
         self._send = send
         self._answer = answer
+        self._wake = wake
         # Beyond the numbers of whoever had ours before: a late answer to it is none for us.
         self._numbers = itertools.count(clock.monotonic_ns())
         self._open: dict[int, _Open] = {}
@@ -82,6 +85,7 @@ class Peers:
         question = _Open(Deferred(), deadline_ns, {self._number: self._say(request)})
         self._open[ask_no] = question
         self._send(Ask(ask_no, request))
+        self._wake()
         return question.deferred
 
     def tell(self, request: Request, *, key: str | None = None) -> None:

@@ -83,7 +83,7 @@ class Ports:
         self.look()
         known = self._clients.get(index)
         if known is not None and known[0].client_id == client_id and index in self._served:
-            if hasattr(self._loop, 'set_wake_fd'): self._loop.set_wake_fd(index, wake_fd)  # TEMP
+            self._loop.set_wake_fd(index, wake_fd)
 
     def look(self) -> None:
         """Find new clients, and serve those that have agreed to our generation."""

@@ -44,6 +44,7 @@ from ferrisdb.workers.reader_messages import Leave, ReaderStart, Reload, Up
 
 ATTACH_S = 10.0
 LEAVE_NS = 3_000_000_000
+FINISH_TURN_NS = 10_000_000
 _TURN_NS = 3_600_000_000_000
 _SPARE_FDS = 256
 """Descriptors beside those of connections: tables, segments, listening sockets."""
@@ -87,9 +88,14 @@ class Reader:
         )
         self._service.server = self._server
         self._peers = Peers(
-            start.number, self._clock, send=self._send, answer=self._service.answer
+            start.number,
+            self._clock,
+            send=self._send,
+            answer=self._service.answer,
+            wake=self._server.stop,
         )
         self._service.peers = self._peers
+        self._listeners = start.listeners
         for fd, kind in start.listeners:
             os.set_inheritable(fd, False)
             self._server.listen(fd, kind)
@@ -122,11 +128,18 @@ class Reader:
             self._server.stop()
 
     def _finish(self, deadline_ns: int) -> None:
-        self._server.unlisten()
+        """Answer what has come, and close behind it (W3)."""
+        for fd, _ in self._listeners:
+            self._server.unlisten(fd)
         for conn in self._server.connections():
-            self._server.close(conn, flush=True)
+            with socket.socket(fileno=self._server.describe(conn)["fd"]) as found:
+                # As if the client had nothing more to say: the server closes behind its answers.
+                with contextlib.suppress(OSError):
+                    found.shutdown(socket.SHUT_RD)
+                found.detach()
         while self._server.connections() and self._clock.monotonic_ns() < deadline_ns:
-            self._turn(min(deadline_ns, self._clock.monotonic_ns() + 20_000_000))
+            self._turn(min(deadline_ns, self._clock.monotonic_ns() + FINISH_TURN_NS))
+        self._server.close_all(flush=False)
 
     # The hub
 

@@ -237,7 +237,13 @@ cdef class Connections:
                 break
             elif errno != EINTR and errno != ECONNABORTED:
                 self._pause_listening()
-                break
+                return 0
+        # To the end of the queue of those who are woken for this socket: workers take turns.
+        index = self.listeners.index((fd, kind))
+        epoll_control(self.epoll, EPOLL_CTL_DEL, fd, 0, 0)
+        if epoll_control(self.epoll, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE,
+                         (<uint64_t>index << 3) | 1):
+            raise StorageError(errno, "can't listen")
         return 0
 
     cdef int _admit(self, int fd, int kind) except -1:

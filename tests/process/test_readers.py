@@ -27,7 +27,7 @@ from tests.support.processes import (
     wait_until,
 )
 from tests.support.raw_client import ConnectionGoneError, Load, RawClient, ping
-from tests.support.service import environment, serve_command, serving
+from tests.support.service import refused_start, serving
 
 SOCKET = "ferris.sock"
 BACK_S = 1.0
@@ -78,16 +78,25 @@ def test_a_killed_worker_is_back_and_no_acknowledged_write_is_lost(tmp_path: Pat
         with Load(path, 4) as load:
             for number in range(2):
                 wait_until(lambda: min(load.acknowledged) > 20, "the load runs")
-                victim = readers(directory)[number]
+                _kill_reader(directory, number)
                 before = sum(load.acknowledged)
-                begin = time.monotonic()
-                kill(victim)
-                wait_until(lambda: victim.pid not in _serving(directory), "it is missed")
-                wait_until(lambda: len(_serving(directory)) == 2, "another serves")
-                assert time.monotonic() - begin < _patience_s()
-                wait_until(lambda: sum(load.acknowledged) > before + 20, "the load goes on")
+                _wait_for_progress(load, before + 20)
             assert load.disconnects
         assert load.lost() == []
+
+
+def _kill_reader(directory: Path, number: int) -> None:
+    """Kill a worker under load, and see that another is there in time."""
+    victim = readers(directory)[number]
+    begin = time.monotonic()
+    kill(victim)
+    wait_until(lambda: victim.pid not in _serving(directory), "it is missed")
+    wait_until(lambda: len(_serving(directory)) == 2, "another serves")
+    assert time.monotonic() - begin < _patience_s()
+
+
+def _wait_for_progress(load: Load, count: int) -> None:
+    wait_until(lambda: sum(load.acknowledged) > count, "the load goes on")
 
 
 def _serving(directory: Path) -> set[int]:
@@ -147,7 +156,7 @@ def test_workers_die_with_a_killed_coordinator_and_the_next_replaces_its_socket(
         before = sum(load.acknowledged)
         begin = time.monotonic()
         service = start_service(directory, "--readers", "2")
-        wait_until(lambda: sum(load.acknowledged) > before, "it serves again")
+        _wait_for_progress(load, before)
         assert time.monotonic() - begin < 4 * _patience_s()
     assert load.lost() == []
     stop_services(directory, service)
@@ -235,36 +244,36 @@ def test_a_path_too_long_to_connect_to_has_a_short_name(
 
 def test_what_is_in_the_way_of_the_socket_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / SOCKET).write_text("mine")
-    refused = _refused(tmp_path)
+    refused = refused_start(tmp_path)
     assert refused.returncode == ExitCode.USAGE
     assert b"in the way" in refused.stderr
     assert (tmp_path / SOCKET).read_text() == "mine"
 
 
 def test_tcp_is_refused_without_a_user_that_has_a_password(tmp_path: Path) -> None:
-    refused = _refused(tmp_path, "--tcp-port", "16379")
+    refused = refused_start(tmp_path, "--tcp-port", "16379")
     assert refused.returncode == ExitCode.USAGE
     assert b"users.toml" in refused.stderr
     assert not (tmp_path / SOCKET).exists()
 
 
-def test_users_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+def test_users_that_cannot_be_read_arerefused_start(tmp_path: Path) -> None:
     (tmp_path / "users.toml").touch(mode=0o644)
-    assert _refused(tmp_path).returncode == ExitCode.NO_PERMISSION
+    assert refused_start(tmp_path).returncode == ExitCode.NO_PERMISSION
     (tmp_path / "users.toml").chmod(0o600)
     (tmp_path / "users.toml").write_text("users = 7")
-    assert _refused(tmp_path).returncode == ExitCode.USAGE
+    assert refused_start(tmp_path).returncode == ExitCode.USAGE
 
 
 def test_tls_is_refused_without_a_certificate(tmp_path: Path) -> None:
     (tmp_path / "ferrisdb.toml").write_text('tls_port = 16380\ntls_cert_file = "absent.pem"\n')
-    refused = _refused(tmp_path)
+    refused = refused_start(tmp_path)
     assert refused.returncode == ExitCode.USAGE
 
 
-def test_an_unknown_group_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_group_isrefused_start(tmp_path: Path) -> None:
     (tmp_path / "ferrisdb.toml").write_text('socket_group = "nobody here"\n')
-    refused = _refused(tmp_path)
+    refused = refused_start(tmp_path)
     assert refused.returncode == ExitCode.USAGE
     assert b"no such group" in refused.stderr
 
@@ -280,11 +289,6 @@ def _own_group() -> str:
     import grp
 
     return grp.getgrgid(os.getgid()).gr_name
-
-
-def _refused(directory: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
-    command = serve_command(directory, "--readers", "1", *options)
-    return subprocess.run(command, capture_output=True, env=environment(), timeout=60)
 
 
 def test_checkpoint_verify_and_a_copy_take_no_notice_of_socket_and_users(tmp_path: Path) -> None:

@@ -15,13 +15,17 @@ class ConnectionGoneError(Exception):
 
 
 class RawClient:
-    """One connection to a Unix socket; replies are single lines or bulks."""
+    """One connection; replies are lines or bulks, and those of arrays are taken one by one.
 
-    def __init__(self, path: Path | str, timeout_s: float = 30.0) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
+    Shape: place, a Unix socket's path, or host and port.
+    """
+
+    def __init__(self, place: Path | str | tuple[str, int], timeout_s: float = 30.0) -> None:
+        is_tcp = isinstance(place, tuple)
+        self._socket = socket.socket(socket.AF_INET if is_tcp else socket.AF_UNIX)
         self._socket.settimeout(timeout_s)
         try:
-            self._socket.connect(str(path))
+            self._socket.connect(place if isinstance(place, tuple) else str(place))
         except OSError as error:
             self._socket.close()
             raise ConnectionGoneError(str(error)) from error
@@ -32,16 +36,40 @@ class RawClient:
 
         Raises: ConnectionGoneError.
         """
-        bulks = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+        self.send(words)
+        line = self.line()
+        return self._bulk(line) if line.startswith(b"$") else line
+
+    def send(self, *commands: tuple[bytes, ...]) -> None:
+        """Send commands, and wait for nothing.
+
+        Raises: ConnectionGoneError.
+        """
+        sent = b""
+        for words in commands:
+            bulks = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+            sent += b"*%d\r\n%b" % (len(words), bulks)
         try:
-            self._socket.sendall(b"*%d\r\n%b" % (len(words), bulks))
-            line = self._until(b"\r\n")
-            if not line.startswith(b"$"):
-                return line
-            nbytes = int(line[1:])
-            return None if nbytes < 0 else self._exactly(nbytes + 2)[:-2]
+            self._socket.sendall(sent)
         except OSError as error:
             raise ConnectionGoneError(str(error)) from error
+
+    def line(self) -> bytes:
+        """Return the next line that comes, without its end.
+
+        Raises: ConnectionGoneError.
+        """
+        while b"\r\n" not in self._input:
+            self._receive()
+        line, _, self._input = self._input.partition(b"\r\n")
+        return line
+
+    def bulk(self) -> bytes | None:
+        """Return the next bulk that comes.
+
+        Raises: ConnectionGoneError.
+        """
+        return self._bulk(self.line())
 
     def is_closed_by_peer(self) -> bool:
         """Wait for the end of the connection; tell whether it came."""
@@ -62,20 +90,20 @@ class RawClient:
     def __exit__(self, *reason: object) -> None:
         self.close()
 
-    def _until(self, end: bytes) -> bytes:
-        while end not in self._input:
+    def _bulk(self, line: bytes) -> bytes | None:
+        nbytes = int(line[1:])
+        if nbytes < 0:
+            return None
+        while len(self._input) < nbytes + 2:
             self._receive()
-        line, _, self._input = self._input.partition(end)
-        return line
-
-    def _exactly(self, nbytes: int) -> bytes:
-        while len(self._input) < nbytes:
-            self._receive()
-        found, self._input = self._input[:nbytes], self._input[nbytes:]
+        found, self._input = self._input[:nbytes], self._input[nbytes + 2 :]
         return found
 
     def _receive(self) -> None:
-        part = self._socket.recv(1 << 16)
+        try:
+            part = self._socket.recv(1 << 16)
+        except OSError as error:
+            raise ConnectionGoneError(str(error)) from error
         if not part:
             raise ConnectionGoneError("closed by the service")
         self._input += part

@@ -43,6 +43,12 @@ def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[byte
     )
 
 
+def refused_start(directory: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a service with sockets that is expected not to come up."""
+    words = serve_command(directory, "--readers", "1", *options)
+    return subprocess.run(words, capture_output=True, env=environment(), timeout=60)
+
+
 @contextmanager
 def serving(directory: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a service for the directory and end it by SIGTERM, unless it has ended by itself.

@@ -27,7 +27,13 @@ class Worker:
         self.clock = ManualClock()
         self.sent: list[Any] = []
         self.heard: list[tuple[Any, ...]] = []
-        self.peers = Peers(1, self.clock, send=self.sent.append, answer=self._answer)
+        self.wakes = 0
+        self.peers = Peers(
+            1, self.clock, send=self.sent.append, answer=self._answer, wake=self._wake
+        )
+
+    def _wake(self) -> None:
+        self.wakes += 1
 
     def _answer(self, request: tuple[Any, ...]) -> Any:
         self.heard.append(request)
@@ -77,8 +83,8 @@ def test_the_slow_are_waited_for_no_longer_than_a_second() -> None:
     no, got = worker.ask()
     worker.peers.take(Asked(no, (0, 2)))
     worker.peers.take(Answered(no, 0, "zero"))
-    deadline_ns = worker.peers.deadline_ns
-    assert deadline_ns is not None
+    assert worker.peers.deadline_ns is not None
+    assert worker.wakes == 1
     worker.clock.advance_us((ANSWER_NS - 1) // 1000)
     worker.peers.expire()
     assert got == []

@@ -85,19 +85,20 @@ def ferrisdb_running(folder: str, readers: int | None) -> Iterator[Running]:
 
 @contextmanager
 def _process(words: list[str], path: str, executable: str) -> Iterator[int]:
-    with open(path + ".log", "wb") as log:
+    log_path = os.path.dirname(path) + ".log"
+    with open(log_path, "wb") as log:
         process = subprocess.Popen(
             words, executable=executable, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
     try:
-        _await_answer(process, path)
+        _await_answer(process, path, log_path)
         yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(START_S)
 
 
-def _await_answer(process: subprocess.Popen[bytes], path: str) -> None:
+def _await_answer(process: subprocess.Popen[bytes], path: str, log_path: str) -> None:
     give_up = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < give_up:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
@@ -109,4 +110,5 @@ def _await_answer(process: subprocess.Popen[bytes], path: str) -> None:
             except OSError:
                 pass
         time.sleep(0.05)
-    raise SystemExit(f"no answer at {path}; its log is {path}.log")
+    with open(log_path, encoding="utf-8") as log:
+        raise SystemExit(f"no answer at {path}:\n{log.read()[-2000:]}")

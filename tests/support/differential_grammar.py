@@ -54,16 +54,15 @@ PATTERNS = [
 
 ODD_WORDS = [
     b"", b"NX", b"XX", b"GET", b"EX", b"1000000000", b"-1", b"abc", b"KEEPTTL", b"MATCH", b"\xff",
-    b"*",
-    b"k1", b"BYTE", b"0",
+    b"*", b"k1", b"BYTE", b"0",
 ]  # fmt: skip
 
 BEFORE_AUTHENTICATION: list[list[Request]] = [
     # What one says who has not authenticated yet; each on a connection of its own.
     [(b"GET", b"k")], [(b"PING",)], [(b"NOPE",)], [(b"GET",)], [(b"CLIENT", b"ID")],
     [(b"COMMAND",)], [(b"AUTH",)], [(b"AUTH", b"wrong")], [(b"AUTH", b"default", b"wrong")],
-    [(b"MULTI",)],
-    [(b"AUTH", b"nobody", b"wrong")], [(b"AUTH", b"a", b"b", b"c")], [(b"HELLO",)], [(b"EXEC",)],
+    [(b"MULTI",)], [(b"AUTH", b"nobody", b"wrong")], [(b"AUTH", b"a", b"b", b"c")], [(b"HELLO",)],
+    [(b"EXEC",)],
     [(b"HELLO", b"3")], [(b"HELLO", b"2")], [(b"HELLO", b"4")], [(b"HELLO", b"3", b"AUTH", b"x")],
     [(b"HELLO", b"3", b"AUTH", b"default", b"wrong"), (b"PING",)], [(b"QUIT",)], [(b"RESET",)],
     [(b"HELLO", b"abc")], [(b"HELLO", b"3", b"SETNAME", b"me")], [(b"SELECT", b"0")],
@@ -163,6 +162,8 @@ COMMANDS: dict[str, tuple[float, str, str]] = {
     "UNWATCH": (1, "", ""),
     "NOPE": (2, "", "value key int"),
 }
+
+NOT_IN_A_BLOCK = {b"EXEC", b"DISCARD", b"HELLO"}
 
 FIXED: list[Request] = [
     # What must not be mutated, as a word less would stop the server or silence the connection.
@@ -334,8 +335,7 @@ def step(connection: int, *requests: Request, pause_s: float = 0.0) -> Step:
 
 def _block(rng: random.Random) -> list[Request]:
     inner = [request(rng) for _ in range(rng.randint(0, 6))]
-    # A PING of RESP3 and an EXEC in a block may be anything but a surprise to the generator.
-    inner = [words for words in inner if words[0].upper() not in (b"EXEC", b"DISCARD")]
+    inner = [words for words in inner if words[0].upper() not in NOT_IN_A_BLOCK]
     if rng.random() < 0.1:
         inner.insert(rng.randint(0, len(inner)), rng.choice([(b"MULTI",), (b"WATCH", b"k1")]))
     return [(b"MULTI",), *inner, rng.choice([(b"EXEC",)] * 5 + [(b"DISCARD",)])]

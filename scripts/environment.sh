@@ -64,8 +64,7 @@ build_kernel() {
     say "scripts: building the kernel (${why%%$'\n'*})"
     mkdir -p "$root/build"
     out=$root/build/kernel.log
-    # Without debug information, which takes a fifth of the time: CFLAGS=-g brings it back.
-    if ! CFLAGS="-g0 ${CFLAGS:-}" "$python" "$root/scripts/environment.py" build >"$out" 2>&1; then
+    if ! "$python" "$root/scripts/environment.py" build >"$out" 2>&1; then
         cat "$out" >&2
         say "scripts: the kernel does not build; a C compiler and Python's headers are needed"
         return 70

@@ -303,7 +303,7 @@ cdef class Connections:
         return 0
 
     cdef int finish(self, Connection *conn) except -1:
-        """Have what the connection was told since `begin` sent, at the latest at the round's end."""
+        """Have what the connection was told since `begin` sent, at the round's end or before."""
         cdef uint64_t nbytes = self.shared_output.nbytes - self.out_begin
         cdef Letter *letter
         self.current = NULL

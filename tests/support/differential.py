@@ -2,6 +2,8 @@
 
 Replies must be equal byte for byte, but for what DIFFERENCES names. A failing run is repeated with
 fewer and fewer requests, and what is left is shown.
+
+Long because what may differ, how it is compared and how a failure is shown are read together.
 """
 
 from __future__ import annotations

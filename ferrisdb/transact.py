@@ -38,13 +38,15 @@ def run(
         try:
             result = fn(tx)
             tx.end()
+            attached.contention.won()
             return result
         except (ConflictError, SnapshotTooOldError) as error:
             lost = error
         finally:
             tx.rollback()
+        bound_s = attached.contention.lost(again=backoff is not None)
         backoff = backoff or Backoff(deadline_ns, attempts)
-        backoff.after(lost)
+        backoff.after(lost, bound_s)
 
 
 @overload

@@ -17,6 +17,9 @@ cdef class CommitLoop(Judge):
     cdef uint32_t cpu_count
     cdef uint32_t attention_seen
     cdef uint64_t tick
+    cdef uint32_t active        # clients that sent ACTIVE_REQUESTS in the last tick
+    cdef int64_t sync_ns        # how long the last group's sync took; 0: it was not synced
+    cdef int64_t written_ns     # when the group was written that is being synced
     cdef bint serves_readers    # a reader worker sent something in the last tick
     cdef uint32_t crowded       # requests of this tick that came from our own CPU
     # The log.
@@ -47,6 +50,7 @@ cdef class CommitLoop(Judge):
     cdef void _enter_record(self, const Port *port, Entry *entry,
                             const Request *request) noexcept nogil
     cdef void _enter(self, uint32_t index, const Request *request, uint32_t status) noexcept nogil
+    cdef void _await_company(self) noexcept nogil
     cdef int _step(self) except -1 nogil
     cdef int _after_write(self) noexcept nogil
     cdef int _gather(self) except -1 nogil

@@ -67,6 +67,9 @@ cdef enum:
     LINK_BEHIND_MAX = 256       # pending nodes that a busy loop leaves unlinked
     LINK_WAIT_NS = 4000         # how long fewer than 16 pending nodes wait for company
     TICK_SHIFT = 12             # 4,096 µs
+    ACTIVE_REQUESTS = 3         # a tick of who keeps a processor busy
+    SYNC_WORTH_NS = 50_000      # syncs as long as this are shared with those who are on their way
+    COMPANY_NS = 60_000         # how long they are waited for, and a third of the sync at most
     CROWDED_MAX = 16            # requests a tick from our own CPU before we leave it
 
     STAGE_IDLE = 0
@@ -161,6 +164,8 @@ cdef class CommitLoop(Judge):
         cdef int reason
         with nogil:
             while True:
+                if self.sync_ns > SYNC_WORTH_NS:
+                    self._await_company()
                 reason = self._step()
                 if reason == IDLE:
                     if self._idle(deadline_ns):
@@ -176,6 +181,22 @@ cdef class CommitLoop(Judge):
     def step(self):
         """Do one group at most; return a Reason, IDLE when rings are empty and order complete."""
         return self._step()
+
+    cdef void _await_company(self) noexcept nogil:
+        """Let those whom the last group woke come back before the next one is synced without them.
+
+        Else they part into two halves that wait for each other's syncs, and each sync serves half.
+        A sleep, for they may need the processor.
+        """
+        cdef uint32_t i, waiting = 0, word = 0
+        for i in range(self.port_end):
+            if self.ports[i].live and load64_acquire(
+                    self.ports[i].base + c.CLIENT_TAIL) != self.ports[i].pos:
+                waiting += 1
+        if waiting and waiting < self.active:
+            futex_wait(&word, 0, min(<int64_t>COMPANY_NS, self.sync_ns // 3))
+        if waiting:
+            self.sync_ns = 0
 
     cdef int _step(self) except -1 nogil:
         cdef uint32_t attention = load32_acquire(self.doorbell + c.DOORBELL_ATTENTION)
@@ -216,6 +237,7 @@ cdef class CommitLoop(Judge):
         self.wal_offset += self.group_bytes
         self.stage = STAGE_WRITTEN
         if self.group_sync:
+            self.written_ns = monotonic_ns()
             return SYNC
         self._finish()
         return TICK
@@ -235,6 +257,7 @@ cdef class CommitLoop(Judge):
         if self.stage != STAGE_WRITTEN:
             raise UsageError("no group is written")
         self.wal_synced = self.wal_offset
+        self.sync_ns = monotonic_ns() - self.written_ns
         with nogil:
             self._finish()
 
@@ -466,6 +489,7 @@ cdef class CommitLoop(Judge):
         port.pos += request.nbytes
         port.next_no = request.request_no + 1
         port.unanswered_no = request.unanswered_no
+        port.sent = port.sent + 1 if port.tick == self.tick else 1
         port.tick = self.tick
 
     cdef void _enter_record(self, const Port *port, Entry *entry,
@@ -625,12 +649,14 @@ cdef class CommitLoop(Judge):
         cdef uint32_t i, active = 0
         self.serves_readers = False
         for i in range(self.port_end):
-            if self.ports[i].live and self.ports[i].tick == self.tick:
+            if (self.ports[i].live and self.ports[i].tick == self.tick
+                    and self.ports[i].sent >= ACTIVE_REQUESTS):
                 active += 1
                 if self.ports[i].wake_fd >= 0:
                     self.serves_readers = True
                     active += 1
         self.tick = self.group_time_us >> TICK_SHIFT
+        self.active = active
         if active != load32_relaxed(self.control + c.CONTROL_ACTIVE_CLIENTS):
             store32_release(self.control + c.CONTROL_ACTIVE_CLIENTS, active)
 

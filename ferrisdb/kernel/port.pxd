@@ -21,6 +21,7 @@ cdef struct Port:
     uint64_t unanswered_no
     uint64_t known_max          # highest request with an outcome from before this generation
     uint64_t tick               # last tick in which it sent something
+    uint32_t sent               # requests in that tick
     uint8_t client_id[16]
     bint live
     bint touched                # answered in this group, to be woken behind it

@@ -320,7 +320,7 @@ cdef class SocketServer(Requests):
             # Without an eventfd nobody says that there are answers.
             until = min(until, self.now_ns + (100_000_000 if load32_acquire(
                 self.attached.segment + c.CLIENT_WAKES_FD) else 1_000_000))
-        elif self.room_wanted or len(self.queue):
+        elif self.room_wanted or len(self.queue) or self.has_gathered():
             until = min(until, self.now_ns + 1_000_000)
         if until <= self.now_ns:
             return 0

@@ -59,6 +59,7 @@ cdef class Commits(Connections):
     cdef Flight *_take_off(self, uint64_t request_no, FlightKind kind) noexcept
     # Room in the batch for operations of so many bytes; False: none now.
     cdef bint gather_room(self, int durability, uint64_t nbytes, uint64_t count) except? -1
+    cdef bint has_gathered(self) noexcept
     cdef int join_gather(self, int durability, Connection *conn) except -1
     cdef int _push_gather(self, int durability) except -1
     cdef bint _push_token(self, token, BatchBuffer batch, int durability, uint64_t generation,

@@ -158,6 +158,11 @@ cdef class Commits(Connections):
         gather.member_count += 1
         return 0
 
+    cdef bint has_gathered(self) noexcept:
+        """Tell whether plain writes wait for being pushed."""
+        return (self.gathers[c.DURABILITY_OS].count > 0
+                or self.gathers[c.DURABILITY_SYNC].count > 0)
+
     cdef int _push_gather(self, int durability) except -1:
         """Push the batch, if the ring has room for it."""
         cdef Gather *gather = &self.gathers[durability]

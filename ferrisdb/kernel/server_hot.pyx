@@ -48,6 +48,13 @@ cdef inline uint64_t lower_word(const uint8_t *p, uint32_t n) noexcept nogil:
     return word | (<uint64_t>0x2020202020202020 >> (64 - 8 * n))
 
 
+cdef inline uint8_t *copy(uint8_t *to, const uint8_t *p, uint32_t n) noexcept nogil:
+    # Returns what is behind; p may be NULL where n is 0.
+    if n:
+        memcpy(to, p, n)
+    return to + n
+
+
 cdef inline uint64_t word_of(const char *name) noexcept nogil:
     cdef uint64_t word = 0
     cdef uint32_t n = 0
@@ -375,11 +382,9 @@ cdef class HotCommands(Commits):
             put_u64(to + 24, 0)
             put_u64(to + 32, hints[i].expires_us)
             to += ATOMIC_HEADER_BYTES
-            memcpy(to, self.probes[i].key, self.probes[i].key_bytes)
-            to += self.probes[i].key_bytes
-            memcpy(to, operand, operand_bytes)
-            memcpy(to + operand_bytes, hints[i].value, value_bytes)
-            to += payload
+            to = copy(to, self.probes[i].key, self.probes[i].key_bytes)
+            to = copy(to, operand, operand_bytes)
+            to = copy(to, hints[i].value, value_bytes)
         flight = self._take_off(
             self.attached.push(record, nbytes, conn.durability, <uint32_t>ops_bytes,
                                self.probe_count, deadline_ns, True), kind)
@@ -425,7 +430,7 @@ cdef class HotCommands(Commits):
                 self.probes[0].found = False
                 memset(&hint, 0, sizeof(Hit))
             if hint.value_bytes <= INTEGER_BYTES_MAX:
-                memcpy(held, hint.value, hint.value_bytes)
+                copy(held, hint.value, hint.value_bytes)
                 hint.value = held
             store64_release(self.attached.slot, 0)
             if hint.value_bytes > INTEGER_BYTES_MAX:

@@ -366,7 +366,7 @@ class Pair:
         if name == b"EXEC" and _shape(ours) == _shape(theirs) and ours.value is not None:
             parts = zip(inner, ours.value, theirs.value, strict=True)
             return all(self._same(words, mine, other) for words, mine, other in parts)
-        if name == b"SCAN" and self._is_alone and words[1] == b"0" and theirs.kind == b"*":
+        if name == b"SCAN" and self._is_alone and words[1:2] == (b"0",) and theirs.kind == b"*":
             if ours.kind != b"*":
                 return False
             sides = zip(self.sides, (ours, theirs), strict=True)

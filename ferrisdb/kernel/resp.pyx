@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Parse the requests of Redis clients, whatever bytes they send, and write replies.
 
-A request is "*<count>\\r\\n" and as many times "$<length>\\r\\n<bytes>\\r\\n", or a line of words that
-may be quoted. The hot half is inline in resp.pxd; here is what is rare, and a face for Python.
+A request is "*<count>\\r\\n" and as many times "$<length>\\r\\n<bytes>\\r\\n", or a line of words
+that may be quoted. The hot half is inline in resp.pxd; here is what is rare, and a face for Python.
 
 Invariants
     P1  Parsing goes on where it stopped, so that a request costs what its bytes cost however they
@@ -16,7 +16,7 @@ that of its sds.c; the binary zero ends nothing here but an inline request's wor
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memchr, memcpy, memmove, memset
+from libc.string cimport memchr, memmove, memset
 
 from ferrisdb.kernel.atomics cimport parse_i64
 

@@ -1,13 +1,12 @@
 from collections.abc import Callable
 
 from ferrisdb.kernel.client import Attachment
-from ferrisdb.kernel.server_hot import HotCommands
+from ferrisdb.kernel.server_requests import Requests
 from ferrisdb.kernel.serving import Filter, Handler
 
-INTERNAL_ERROR: bytes
 METRICS: dict[str, int]
 
-class SocketServer(HotCommands):
+class SocketServer(Requests):
     def __init__(
         self,
         attached: Attachment,
@@ -43,6 +42,7 @@ class SocketServer(HotCommands):
     def send(self, conn: int, data: bytes) -> None: ...
     def close(self, conn: int, *, flush: bool = True) -> None: ...
     def close_all(self, *, flush: bool = True) -> None: ...
+    def shut(self) -> None: ...
     def connections(self) -> list[int]: ...
     def describe(self, conn: int) -> dict[str, int]: ...
     def post(self, fn: Callable[[], object]) -> None: ...

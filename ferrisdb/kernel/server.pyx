@@ -15,30 +15,23 @@ Invariants
         looks at the answers once more (R12 of shm/client.py).
     V3  Of another thread only `post` and `stop` may be called.
 
-N1 to N5: server_connections.pyx. W1 to W4: server_commits.pyx. H1 to H3: server_hot.pyx.
+N1 to N5: server_connections.pyx. W1 to W4: server_commits.pyx. H1 to H3: server_hot.pyx. P1 and
+P2: resp.pyx.
 """
 
-from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
 
 from ferrisdb.kernel cimport layout as c
 from ferrisdb.kernel.cpu cimport add32, fence_full, load32_acquire, monotonic_ns
-from ferrisdb.kernel.resp cimport (BAD_TYPE, NOT_RESP, PARSE_MORE, PARSE_REQUEST, RespArg,
-                                   RespLimits, RespRequest, begin_request, fault_text,
-                                   output_bytes, parse_request)
-from ferrisdb.kernel.server_commits cimport FLIGHT_COUNT
 from ferrisdb.kernel.server_connections cimport (
     ADMITTED, CLOSING, DEAD, FAST, FILTERED, IN_COMMAND, KIND_TCP, KIND_TLS, KIND_UNIX,
     METRIC_BYTES_IN, METRIC_BYTES_OUT, METRIC_COMMANDS, METRIC_CONNECTED, METRIC_CONNECTIONS,
-    METRIC_HITS, METRIC_MISSES, METRIC_REJECTED, READY, REPLIED, STRANGER, WAIT_REPLY, WAIT_WRITES,
-    Connection)
-from ferrisdb.kernel.server_hot cimport OUTCOME_ASK, OUTCOME_DONE, OUTCOME_HELD, HotCommands
-from ferrisdb.kernel.sockets cimport EPOLLET, EPOLLIN, EPOLL_CTL_ADD, epoll_control, epoll_event
-from ferrisdb.kernel.sockets cimport EPOLL_CTL_DEL, epoll_wait, write_fd
+    METRIC_HITS, METRIC_MISSES, METRIC_REJECTED, READY, REPLIED, STRANGER, WAIT_REPLY, Connection)
+from ferrisdb.kernel.server_requests cimport Requests
+from ferrisdb.kernel.sockets cimport (EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLET, EPOLLIN, close_fd,
+                                      epoll_control, epoll_event, epoll_wait, write_fd)
 
 from collections import deque
 
@@ -46,13 +39,11 @@ from ferrisdb.errors import StorageError, UsageError
 
 cdef enum:
     EVENTS_MAX = 256
-    SAVED_ARGS = 16             # of an incomplete request, above which it isn't parsed anew
-    OUTPUT_PRESS = 256 << 10    # replies that are sent before more requests are carried out
     TAG_LISTENER = 1            # in the low bits of an event's tag; a connection's has none
     TAG_WAKE = 2
-    LINE_BYTES_MAX = 1 << 16
 
 cdef int64_t SWEEP_NS = 1_000_000_000
+cdef int64_t SIGNAL_NS = 1_000_000_000
 cdef int64_t SWEEP_NS_MIN = 10_000_000
 
 METRICS = {
@@ -67,10 +58,8 @@ METRICS = {
 }
 """A server's counters, and where each stands in its client's metrics row."""
 
-INTERNAL_ERROR = b"-ERR internal error\r\n"
 
-
-cdef class SocketServer(HotCommands):
+cdef class SocketServer(Requests):
     """The sockets of one reader worker.
 
     Shape:   attached, the worker's handle; handler, serving.Handler; wake_fd, an eventfd, which
@@ -83,9 +72,6 @@ cdef class SocketServer(HotCommands):
         if epoll_control(self.epoll, EPOLL_CTL_ADD, wake_fd, EPOLLIN | EPOLLET, TAG_WAKE):
             raise StorageError(errno, "the wake fd is no eventfd")
         self.set_limits(**limits)
-
-    def __dealloc__(self):
-        free(self.request.args)
 
     def set_limits(self, *, connection_count_max=None, request_bytes_max=None,
                    output_bytes_max=None, input_bytes_max=None, idle_ns=None, partial_ns=None):
@@ -207,8 +193,14 @@ cdef class SocketServer(HotCommands):
         self.listeners = []
         for i in range(self.live_count):
             self.close(self.live[i].number, flush=flush)
-        if not flush:
-            self.bury()
+
+    def shut(self):
+        """Close every connection at once, and the loop itself: it is not run any more."""
+        self.close_all(flush=False)
+        self.bury()
+        if self.epoll >= 0:
+            close_fd(self.epoll)
+            self.epoll = -1
 
     def connections(self):
         """Return the numbers of the open connections, oldest first."""
@@ -228,129 +220,6 @@ cdef class SocketServer(HotCommands):
             "output_bytes": found.output.nbytes - found.output.sent,
             "commands": found.commands,
         }
-
-    # Requests
-
-    cdef int64_t consume(self, Connection *conn, uint8_t *p, uint64_t n) except -1:
-        """Carry out the requests that begin at p, until one is not complete or has to wait."""
-        cdef int64_t used = 0
-        try:
-            used = self._consume(conn, p, n)
-        except Exception:
-            self.report("a connection's requests")
-            self.doom(conn)
-        return used
-
-    cdef int64_t _consume(self, Connection *conn, uint8_t *p, uint64_t n) except -1:
-        cdef RespRequest *request
-        cdef RespLimits limits
-        cdef uint64_t at = 0, used, count = 0
-        cdef int parsed
-        limits.bulk_bytes_max = self.limits.request_bytes_max
-        while conn.waits == 0 and not conn.flags & (DEAD | CLOSING) and at < n:
-            if conn.writes and p[at] != c'*':
-                # An inline request is unquoted in place: it is not parsed twice.
-                conn.waits |= WAIT_WRITES
-                break
-            limits.stranger = conn.flags & STRANGER
-            request = &self.request if conn.partial == NULL else conn.partial
-            parsed = parse_request(p + at, n - at, request, &limits)
-            if parsed == PARSE_MORE:
-                if request != conn.partial and request.count > SAVED_ARGS:
-                    self._set_aside(conn)
-                elif request != conn.partial:
-                    begin_request(request)
-                break
-            used = request.at
-            if parsed != PARSE_REQUEST:
-                if conn.writes:
-                    conn.waits |= WAIT_WRITES
-                else:
-                    self._fault(conn, parsed, p[at + used] if parsed == BAD_TYPE else 0)
-                    at = n
-            elif request.count == 0:
-                at += used
-            elif self._carry_out(conn, p + at, request) == OUTCOME_DONE:
-                count += 1
-                at += used
-            begin_request(request)
-            if request == conn.partial:
-                free(request.args)
-                free(request)
-                conn.partial = NULL
-            if self.out.nbytes > OUTPUT_PRESS:
-                self.press(conn)
-        self.answer_gets(conn)
-        conn.commands += count
-        self.metrics[METRIC_COMMANDS] += count
-        if self.request.room > 1 << 14:
-            free(self.request.args)
-            memset(&self.request, 0, sizeof(RespRequest))
-        return <int64_t>at
-
-    cdef void _set_aside(self, Connection *conn) noexcept:
-        """Keep how far an incomplete request of many arguments was parsed (P1)."""
-        conn.partial = <RespRequest *>malloc(sizeof(RespRequest))
-        if conn.partial == NULL:
-            self.doom(conn)
-            begin_request(&self.request)
-            return
-        conn.partial[0] = self.request
-        memset(&self.request, 0, sizeof(RespRequest))
-
-    cdef int _carry_out(self, Connection *conn, uint8_t *p, const RespRequest *request) except -1:
-        """Carry out one request; OUTCOME_HELD: it stays in the input until it can go on."""
-        cdef int outcome = OUTCOME_ASK
-        if conn.flags & FAST and p[0] == c'*':
-            outcome = self.hot(conn, p, request)
-            if outcome != OUTCOME_ASK:
-                return outcome
-        self.answer_gets(conn)
-        if conn.writes:
-            conn.waits |= WAIT_WRITES
-            return OUTCOME_HELD
-        return self._ask(conn, p, request)
-
-    cdef int _ask(self, Connection *conn, uint8_t *p, const RespRequest *request) except -1:
-        """Have the handler carry out a request."""
-        cdef const RespArg *arg
-        cdef list args = []
-        cdef uint32_t i
-        cdef object reply = None
-        cdef bint failed = False
-        for i in range(request.count):
-            arg = &request.args[i]
-            args.append(PyBytes_FromStringAndSize(<const char *>p + arg.at, arg.nbytes))
-        conn.flags |= IN_COMMAND
-        try:
-            reply = self.handler.command(conn.number, args)
-            if reply is not None and not PyBytes_CheckExact(reply):
-                raise TypeError(f"a reply is bytes, not {type(reply).__name__}")
-        except Exception:
-            self.report("a command")
-            reply, failed = INTERNAL_ERROR, True
-        finally:
-            conn.flags &= ~<uint32_t>IN_COMMAND
-        if reply is not None:
-            if not output_bytes(self.out, <const char *><bytes>reply, PyBytes_GET_SIZE(reply)):
-                self.doom(conn)
-        elif not conn.flags & REPLIED:
-            conn.waits |= WAIT_REPLY
-        conn.flags &= ~<uint32_t>REPLIED
-        if failed:
-            conn.flags |= CLOSING
-        return OUTCOME_DONE
-
-    cdef int _fault(self, Connection *conn, int fault, uint8_t found) except -1:
-        """Tell a client what is wrong with its bytes, and close the connection."""
-        cdef bytes text
-        self.answer_gets(conn)
-        text = fault_text(fault, found)
-        if fault == NOT_RESP:
-            self.metrics[METRIC_REJECTED] += 1
-        output_bytes(self.out, <const char *>text, PyBytes_GET_SIZE(text))
-        conn.flags |= CLOSING
-        return 0
 
     # The loop
 
@@ -374,6 +243,7 @@ cdef class SocketServer(HotCommands):
         Raises:  UnavailableError and ProtocolError, when the coordinator is gone for good; what
                  a signal handler, or SystemExit and KeyboardInterrupt in the handler, raise.
         """
+        self.current = NULL
         while True:
             self.now_ns = monotonic_ns()
             self._round()
@@ -433,7 +303,8 @@ cdef class SocketServer(HotCommands):
 
     cdef int _timeout_ms(self, int64_t deadline_ns) noexcept:
         """How long there is nothing to do but wait for what epoll tells."""
-        cdef int64_t until = deadline_ns
+        # A signal may come just before the sleep; its handler runs behind it.
+        cdef int64_t until = min(deadline_ns, self.now_ns + SIGNAL_NS)
         if self.ready_count or self.dead != NULL or len(self.posted) or self.stopping:
             return 0
         if self.live_count or not self.listening:

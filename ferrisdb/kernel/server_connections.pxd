@@ -43,6 +43,7 @@ cdef enum Flag:
     IN_COMMAND = 512            # a handler's call is running for it
     REPLIED = 1024              # that call has replied already
     ANSWERED = 2048             # `answer` is to be told
+    DEAF = 4096                 # nobody reads there any more: what it is told is dropped
 
 # Zeroed while it is free.
 cdef struct Connection:

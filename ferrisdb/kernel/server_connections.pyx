@@ -42,7 +42,7 @@ from ferrisdb.kernel.sockets cimport (EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MO
 
 import logging
 
-from ferrisdb.errors import StorageError, UsageError
+from ferrisdb.errors import StorageError
 
 cdef enum:
     CHUNK = 128                     # records that are allocated at once
@@ -69,7 +69,7 @@ cdef class Connections:
 
     def __cinit__(self, Attachment attached not None, handler, *args, int wake_fd, **limits):
         self.attached, self.handler = attached, handler
-        self.wake_fd = wake_fd
+        self.wake_fd, self.epoll = wake_fd, -1
         self.metrics = attached.metrics
         self.by_number, self.filters, self.listeners = {}, {}, []
         self.next_number = 1
@@ -98,7 +98,7 @@ cdef class Connections:
         free(self.ready)
         free(self.shared_input)
         output_free(&self.shared_output)
-        if self.epoll > 0:
+        if self.epoll >= 0:
             close_fd(self.epoll)
 
     cdef int report(self, str what) except -1:
@@ -336,14 +336,19 @@ cdef class Connections:
         return 0
 
     cdef int64_t _send(self, Connection *conn, const uint8_t *p, uint64_t n) noexcept:
-        """Send some bytes; returns how many went."""
-        cdef ssize_t sent = send_some(conn.fd, p, n)
+        """Send some bytes; returns how many are done with."""
+        cdef ssize_t sent
+        if conn.flags & DEAF:
+            return n
+        sent = send_some(conn.fd, p, n)
         if sent >= 0:
             self.metrics[METRIC_BYTES_OUT] += <uint64_t>sent
             return sent
-        if errno != EAGAIN and errno != EINTR:
-            self.doom(conn)
-        return 0
+        if errno == EAGAIN or errno == EINTR:
+            return 0
+        # What it had sent before it left is still done.
+        conn.flags |= DEAF
+        return n
 
     cdef int _drain(self, Connection *conn) noexcept:
         """Send what is kept, as far as the socket takes it."""
@@ -441,8 +446,7 @@ cdef class Connections:
         if conn.waits or conn.flags & (CLOSING | ENDED):
             if events & (EPOLLERR | EPOLLHUP):
                 # N4. Nobody reads any more; but what was asked for is still to be done.
-                if conn.flags & CLOSING or not (
-                        conn.waits & ~<uint32_t>WAIT_OUTPUT or conn.writes):
+                if conn.flags & CLOSING or not (conn.waits or conn.writes):
                     self.doom(conn)
                 else:
                     epoll_control(self.epoll, EPOLL_CTL_DEL, conn.fd, 0, 0)

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Carry out the commands that come by the hundred thousand: GET, SET, MGET, MSET, EXISTS, DEL, INCR.
+"""Carry out the commands that come most: GET, SET, MGET, MSET, EXISTS, DEL, INCR.
 
 Each is only a shortcut: what is unusual in any way (arity, options, lengths, errors) is left to
 Python, which has all commands. Keys are looked up where they lie in the input: the byte before a
@@ -11,7 +11,7 @@ Invariants
     H3  The input is as it came, whenever something else than these commands looks at it.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ferrisdb.kernel cimport layout as c
@@ -35,6 +35,7 @@ cdef enum:
     KEY_MAX = 65535
     VALUE_MAX = 64 << 10        # larger ones go to Python
     INTEGER_BYTES_MAX = 20      # of what INCR can work on
+    OUTPUT_PRESS = 256 << 10    # values that are told before more requests are looked at
 
 cdef bytes PREFIX = b"\0"       # the default key space's
 
@@ -76,6 +77,8 @@ cdef class HotCommands(Commits):
         if word == W_GET:
             return self._get(conn, p, request)
         self.answer_gets(conn)
+        if self.rewound != NULL:
+            return OUTCOME_HELD
         if word == W_SET:
             return self._put(conn, p, request) if request.count == 3 else OUTCOME_ASK
         if word == W_MSET:
@@ -147,12 +150,23 @@ cdef class HotCommands(Commits):
             self.attached._open_wanted(view)
         return found
 
-    cdef bint _tell_found(self, Connection *conn) noexcept:
-        """Tell the connection the values; under the pin."""
+    cdef uint32_t _fitting(self) noexcept:
+        """Return how many of the values, at least one, are to be told at once."""
+        cdef uint32_t i
+        cdef uint64_t nbytes = 0
+        for i in range(self.probe_count):
+            if self.probes[i].found:
+                nbytes += self.probes[i].hit.value_bytes
+            if nbytes > OUTPUT_PRESS:
+                return max(i, <uint32_t>1)
+        return self.probe_count
+
+    cdef bint _tell_found(self, Connection *conn, uint32_t count) noexcept:
+        """Tell the connection the first `count` values; under the pin."""
         cdef uint32_t i, hits = 0
         cdef Hit *hit
         cdef bint told = True
-        for i in range(self.probe_count):
+        for i in range(count):
             hit = &self.probes[i].hit
             if self.probes[i].found and (hit.expires_us == 0 or not self.attached.expired(hit)):
                 hits += 1
@@ -160,8 +174,8 @@ cdef class HotCommands(Commits):
             else:
                 told = told and output_null(self.out, conn.protocol)
         self.metrics[METRIC_HITS] += hits
-        self.metrics[METRIC_MISSES] += self.probe_count - hits
-        self.metrics[METRIC_GETS] += self.probe_count
+        self.metrics[METRIC_MISSES] += count - hits
+        self.metrics[METRIC_GETS] += count
         return told
 
     cdef int64_t _count_found(self) noexcept:
@@ -188,26 +202,32 @@ cdef class HotCommands(Commits):
     cdef int _get(self, Connection *conn, uint8_t *p, const RespRequest *request) except -1:
         if request.count != 2 or request.args[1].nbytes > KEY_MAX:
             self.answer_gets(conn)
-            return OUTCOME_ASK
+            return OUTCOME_ASK if self.rewound == NULL else OUTCOME_HELD
         if conn.writes:
             conn.waits |= WAIT_WRITES                       # H1
             return OUTCOME_HELD
+        self.asked[self.probe_count] = p
         self._probe(p, &request.args[1])
         if self.probe_count == LOOKUP_WINDOW:
             self.answer_gets(conn)
         return OUTCOME_DONE
 
     cdef int answer_gets(self, Connection *conn) except -1:
-        """Answer the GETs that are parsed."""
+        """Answer the GETs that are parsed; if their values are large, not all (`rewound`)."""
         cdef uint64_t seq = 0, mark = self.out.nbytes
+        cdef uint32_t count
         cdef bint told = True
         if self.probe_count == 0:
             return 0
         try:
             while self._look_up(&seq) == NOT_OPEN:
                 pass
-            told = self._tell_found(conn)
+            count = self._fitting()
+            told = self._tell_found(conn, count)
             store64_release(self.attached.slot, 0)
+            if count < self.probe_count:
+                self.rewound = self.asked[count]
+                self.rewound_count = self.probe_count - count
         except Error as error:
             self._fail(mark, self.probe_count, error)
         finally:
@@ -239,7 +259,7 @@ cdef class HotCommands(Commits):
                     self.out.nbytes = mark
                     told = output_number(self.out, c'*', request.count - 1)
                 else:
-                    told = self._tell_found(conn)
+                    told = self._tell_found(conn, self.probe_count)
                     if self.out.nbytes - mark > self.limits.output_bytes_max:
                         told = False                        # N5
                 self._restore()
@@ -316,9 +336,9 @@ cdef class HotCommands(Commits):
     # Atomic operations
 
     cdef int _push_atomics(self, Connection *conn, const RespRequest *request,
-                               FlightKind kind, uint64_t generation, uint64_t seq,
-                               int operation, const uint8_t *operand, uint32_t operand_bytes,
-                               const Hit *hints) except -1:
+                           FlightKind kind, uint64_t generation, uint64_t seq,
+                           int operation, const uint8_t *operand, uint32_t operand_bytes,
+                           const Hit *hints) except -1:
         """Push one operation for each key that is probed; their hints' values are copied before.
 
         Shape:   hints, of the keys; their values only for an addition.
@@ -369,7 +389,7 @@ cdef class HotCommands(Commits):
         return OUTCOME_HELD                                 # W3
 
     cdef int _add(self, Connection *conn, uint8_t *p, const RespRequest *request,
-                      int sign) except -1:
+                  int sign) except -1:
         """Add 1 or -1, or what the request says (2) or its negative (-2)."""
         cdef uint8_t operand[INTEGER_BYTES_MAX + 2]
         cdef uint8_t held[INTEGER_BYTES_MAX]

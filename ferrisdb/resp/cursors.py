@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 PLAIN_BYTES_MAX: Final = 6
 TAIL_BYTES_MAX: Final = 3
 _FAR: Final = 1 << 52
+CURSOR_MAX: Final = (1 << 53) - 1
 _STEM_SHIFT: Final = 26
 _STEM_COUNT: Final = 1 << 26
 _PROBES: Final = 16

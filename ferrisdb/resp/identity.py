@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 
 _CREDENTIALS: Final = struct.Struct("3i")
 _SO_PEERGROUPS: Final = 59
-_GROUP_COUNT_MAX: Final = 4096
+_GROUP_COUNT_MAX: Final = 256
+"""What Python's `getsockopt` can return; who is in more of them counts by its primary one."""
 
 
 class Peer(NamedTuple):
@@ -29,21 +30,21 @@ class Peer(NamedTuple):
 
 def peer_of(fd: int) -> Peer | None:
     """Return who connected to a Unix socket; None if the system does not say."""
-    with socket.socket(fileno=os.dup(fd)) as end:
-        try:
+    try:
+        with socket.socket(fileno=os.dup(fd)) as end:
             if hasattr(socket, "SO_PEERCRED"):
                 raw = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
                 _, uid, gid = _CREDENTIALS.unpack(raw)
                 return Peer(uid, frozenset([gid, *_groups(end)]))
             if sys.platform == "darwin":
                 return _darwin_peer(end)
-        except OSError:
-            pass
+    except OSError:
+        pass  # who can't be known is nobody
     return None
 
 
 def _groups(end: socket.socket) -> tuple[int, ...]:
-    """Return the supplementary groups; older kernels don't say."""
+    """Return the supplementary groups; kernels before 4.13 don't say."""
     try:
         raw = end.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _GROUP_COUNT_MAX)
     except OSError:

@@ -108,7 +108,7 @@ class Server(Protocol):
     ) -> None:
         """Change the bounds."""
 
-    def set_filter(self, conn: int, filter: Filter) -> None:  # as the kernel has it
+    def set_filter(self, conn: int, lens: Filter) -> None:
         """Put a filter before a connection that has just been opened."""
 
 

@@ -154,6 +154,10 @@ def _quoted(line: bytes, at: int, quote: bytes) -> tuple[bytes, int]:
     if quote == b"'":
         return (b"'", at + 2) if following == b"'" else (byte, at + 1)
     digits = line[at + 2 : at + 4]
-    if following == b"x" and len(digits) == 2 and all(d in b"0123456789abcdefABCDEF" for d in digits):
+    if (
+        following == b"x"
+        and len(digits) == 2
+        and all(d in b"0123456789abcdefABCDEF" for d in digits)
+    ):
         return bytes([int(digits, 16)]), at + 4
     return _ESCAPES.get(following, following), at + 2

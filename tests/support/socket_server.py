@@ -13,7 +13,6 @@ from pathlib import Path
 from ferrisdb.attached import Attached
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.batch import BatchBuffer
-from ferrisdb.kernel.resp import RequestParser
 from ferrisdb.kernel.server import SocketServer
 from ferrisdb.keys import DEFAULT_PREFIX
 from tests.support.databases import TIMEOUT_S
@@ -211,7 +210,7 @@ def serving(path: str, handler: Handler, **limits: int) -> Iterator[Served]:
         served.close()
         server.stop()
         thread.join(TIMEOUT_S)
-        server.close_all(flush=False)
+        server.shut()
         listener.close()
         os.close(wake_fd)
         attached.close()

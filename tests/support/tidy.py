@@ -55,6 +55,7 @@ ALLOWED = {
     "ferrisdb/service.py": ({"time.*", "os.open", "open"}, "waits for a service, reads its log"),
     "ferrisdb/verification.py": ({"time.*"}, "waits between two looks"),
     "ferrisdb/statistics.py": ({"time.*"}, "shows how old a pin is"),
+    "ferrisdb/resp/threads.py": ({"threading.Thread"}, "keeps slow work off the loop"),
     "ferrisdb/workers/children.py": ({"threading.Thread"}, "listens to a child"),
     "ferrisdb/workers/listeners.py": (
         {"time.*", "os.open", "os.rename"},

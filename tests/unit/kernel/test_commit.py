@@ -7,6 +7,7 @@ request has its wrong values.
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import Any
 
@@ -512,6 +513,43 @@ def test_random_bytes_in_the_whole_segment_never_harm_others(content: bytes, tai
     other.push(put(b"p"))
     rig.settle()
     assert status(other, 2) == 0
+
+
+def test_an_event_loop_that_sleeps_is_woken_by_its_eventfd() -> None:
+    rig = Rig()
+    client = rig.client()
+    fd = os.eventfd(0, os.EFD_NONBLOCK)
+    try:
+        rig.loop.set_wake_fd(0, fd)
+        assert c.load32(client.segment, c.CLIENT_WAKES_FD) == 1
+        for sleeping, woken, futex in [
+            (0, False, 0),
+            (c.CLIENT_IN_EPOLL, True, 0),
+            (c.CLIENT_IN_EPOLL + 1, True, 1),
+            (1, False, 1),
+        ]:
+            before = c.load32(client.segment, c.CLIENT_WAKE)
+            c.store32(client.segment, c.CLIENT_SLEEPING, sleeping)
+            client.push(put(b"a", b"1"))
+            rig.settle()
+            assert c.load32(client.segment, c.CLIENT_WAKE) - before == futex
+            if woken:
+                assert os.eventfd_read(fd) == 1
+            with pytest.raises(BlockingIOError):
+                os.eventfd_read(fd)
+        # A client that is served anew has none until it is named again.
+        c.store32(client.segment, c.CLIENT_SLEEPING, c.CLIENT_IN_EPOLL)
+        rig.loop.add_port(0, client.segment, bytes(16))
+        assert c.load32(client.segment, c.CLIENT_WAKES_FD) == 0
+        client.push(put(b"a", b"2"))
+        rig.settle()
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(fd)
+        rig.loop.remove_port(0)
+        with pytest.raises(errors.UsageError):
+            rig.loop.set_wake_fd(0, fd)
+    finally:
+        os.close(fd)
 
 
 def test_segments_that_are_too_short_are_refused() -> None:

@@ -20,6 +20,9 @@ BREAKS: list[bool] = []
 class Nothing:
     """A user who may run GET alone."""
 
+    name = "nothing"
+    admin = False
+    key_prefix = b""
     may_all = False
 
     def refusal(self, command: Command, argv: list[bytes]) -> bytes | None:

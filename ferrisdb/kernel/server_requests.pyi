@@ -1,0 +1,5 @@
+from ferrisdb.kernel.server_hot import HotCommands
+
+INTERNAL_ERROR: bytes
+
+class Requests(HotCommands): ...

@@ -131,7 +131,9 @@ def peer_serving(folder: Path, *options: str, password: str = PASSWORD) -> Itera
 
 
 @contextmanager
-def running(folder: Path, *, peer_options: tuple[str, ...] = (), **settings: Any) -> Iterator[Served]:
+def running(
+    folder: Path, *, peer_options: tuple[str, ...] = (), **settings: Any
+) -> Iterator[Served]:
     """Run the server to test: ours, unless the environment names the peer."""
     if os.environ.get(PEER) == "redis":
         with peer_serving(folder, *peer_options) as served:

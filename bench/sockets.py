@@ -1,14 +1,14 @@
 """Measure the sockets by redis-benchmark beside redis-server, and what idle connections cost.
 
-    python -m bench.sockets [load|idle] [--readers N] [--keys N] [--rounds N] [--json FILE]
+python -m bench.sockets [load|idle] [--readers N] [--keys N] [--rounds N] [--json FILE]
 
-    load    GET and SET by redis-benchmark over a Unix socket: 50 connections, 100-byte values,
-            random ones of 500,000 keys that are all there, without pipelining and 16 deep;
-            redis-server with appendonly yes and appendfsync everysec, ours with "os". The servers
-            take turns, round by round. Requests a second, and CPU of all the server's processes
-            and threads for a request; medians with the range.
-    idle    latency of four clients alone, and beside thousands of connections that say nothing,
-            which take so much private memory of all the server's processes.
+load    GET and SET by redis-benchmark over a Unix socket: 50 connections, 100-byte values,
+        random ones of 500,000 keys that are all there, without pipelining and 16 deep;
+        redis-server with appendonly yes and appendfsync everysec, ours with "os". The servers
+        take turns, round by round. Requests a second, and CPU of all the server's processes
+        and threads for a request; medians with the range.
+idle    latency of four clients alone, and beside thousands of connections that say nothing,
+        which take so much private memory of all the server's processes.
 """
 
 from __future__ import annotations

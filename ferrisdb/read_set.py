@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from ferrisdb.kernel.client import Pin
     from ferrisdb.local_writes import LocalWrites
 
-CHECKS_BYTES_MAX = 4 << 20
-"""Most bytes of checks that one commit may carry."""
-
 
 def key_check(stored_key: bytes) -> bytes:
     """Return the check that a stored key has not changed."""
@@ -84,25 +81,14 @@ class Checks(NamedTuple):
 
 
 class ReadSet:
-    """The keys and ranges that one transaction has read."""
+    """The keys and ranges that one transaction has read.
 
-    def __init__(self) -> None:
-        #: Stored keys, each with its expiry or 0.
-        self._points: dict[bytes, int] = {}
-        self._ranges: list[RangeRead] = []
-        #: What the keys take as checks.
-        self.nbytes = 0
+    Shape:   points, stored keys, each with its expiry or 0.
+    """
 
-    def add_key(self, stored: bytes, expires_us: int) -> None:
-        """Note the read of a key, absent or not."""
-        if stored not in self._points:
-            self._points[stored] = expires_us
-            self.nbytes += 4 + len(stored)
-
-    def add_range(self, one: RangeRead) -> None:
-        """Note a range whose rows are being handed out."""
-        self._ranges.append(one)
-        self.nbytes += 64
+    def __init__(self, points: dict[bytes, int], ranges: list[RangeRead]) -> None:
+        self._points = points
+        self._ranges = ranges
 
     def _extents(self) -> list[tuple[bytes, bytes | None]]:
         """Return what was seen of the ranges, overlapping ones as one, in order."""

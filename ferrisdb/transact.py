@@ -31,14 +31,19 @@ def run(
     if attempts is not None and (not isinstance(attempts, int) or attempts < 1):
         raise UsageError(f"attempts is a number of transactions, 1 or more, not {attempts!r}")
     code = attached.durability_of(durability)
-    backoff = Backoff(attached.deadline_ns(timeout), attempts)
+    deadline_ns = attached.deadline_ns(timeout)
+    backoff = None
     while True:
         tx = Transaction(space, code, isolation, False)
         try:
-            with tx:
-                return fn(tx)
+            result = fn(tx)
+            tx.end()
+            return result
         except (ConflictError, SnapshotTooOldError) as error:
             lost = error
+        finally:
+            tx.rollback()
+        backoff = backoff or Backoff(deadline_ns, attempts)
         backoff.after(lost)
 
 

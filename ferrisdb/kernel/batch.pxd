@@ -3,12 +3,21 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ferrisdb.kernel.atomics cimport AtomicOp
 
+cpdef enum OpKind:
+    # As encoded; OP_PUT_TTL and OP_ATOMIC never reach a log.
+    OP_PUT = 1
+    OP_DELETE = 2
+    OP_RANGE_DELETE = 3
+    OP_PUT_EXPIRING = 4
+    OP_PUT_TTL = 0x44
+    OP_ATOMIC = 0x50
+
 cdef class BatchBuffer:
     cdef uint8_t *base
     cdef uint64_t nbytes
     cdef uint64_t room
     cdef readonly uint32_t count
-    cdef readonly bytes prefix     # what `switch` said last
+    cdef readonly bytes prefix      # what `switch` said last
     cdef readonly bint is_atomic    # it holds atomic operations
     cdef int add(self, uint8_t kind, const uint8_t *key, uint32_t key_bytes, const uint8_t *value,
                  uint32_t value_bytes, uint64_t expires_us) except -1

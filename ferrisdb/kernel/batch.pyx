@@ -240,12 +240,30 @@ cdef class BatchBuffer:
             raise UsageError("the mark is not of this batch, or was rewound over")
         self.nbytes, self.count, self.is_atomic = nbytes, count, is_atomic
 
-    def since(self, mark):
-        """Return what was added behind a mark, encoded."""
-        cdef uint64_t nbytes = mark[0]
-        if nbytes > self.nbytes:
-            raise UsageError("the mark is not of this batch, or was rewound over")
-        return (<const char *>self.base)[nbytes:self.nbytes]
+    def operations(self, uint64_t at):
+        """Return the operations from byte `at` on.
+
+        Shape:   at, where an operation begins.
+        Returns: (OpKind, stored key, value, expires_us) each; of a range delete its start and its
+                 end, empty for no bound; of an atomic operation all of it, encoded.
+        """
+        cdef list found = []
+        cdef uint32_t used
+        cdef AtomicOp atomic
+        cdef Op op
+        while at < self.nbytes:
+            if self.nbytes - at > 3 and self.base[at + 3] == REQUEST_ATOMIC_OP:
+                used = atomic_parse(self.base + at, self.nbytes - at, &atomic)
+                found.append((OP_ATOMIC, (<const char *>atomic.key)[:atomic.key_bytes],
+                              (<const char *>self.base)[at:at + used], 0))
+            else:
+                used = op_parse(self.base + at, self.nbytes - at, &op)
+                found.append((op.kind, (<const char *>op.key)[:op.key_bytes],
+                              (<const char *>op.value)[:op.value_bytes], op.expires_us))
+            if used == 0:
+                raise UsageError("there is no operation at that byte of the batch")
+            at += used
+        return found
 
     def switch(self, bytes prefix not None):
         """Put another key space's prefix before the keys of what is added from here on."""
@@ -279,8 +297,7 @@ cdef class BatchBuffer:
                  <uint32_t>value_bytes, expires)
 
     def put_until(self, key, value, uint64_t expires_us):
-        """Add a put that expires at a moment in µs since the epoch, or never, 0. Raises: as `put`.
-        """
+        """Add a put that expires at a moment in µs since the epoch; 0: never. Raises: as `put`."""
         cdef const uint8_t *k
         cdef const uint8_t *v
         cdef Py_ssize_t key_bytes, value_bytes

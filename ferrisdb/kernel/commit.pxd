@@ -17,6 +17,7 @@ cdef class CommitLoop(Judge):
     cdef uint32_t cpu_count
     cdef uint32_t attention_seen
     cdef uint64_t tick
+    cdef bint serves_readers    # a reader worker sent something in the last tick
     cdef uint32_t crowded       # requests of this tick that came from our own CPU
     # The log.
     cdef int fd

@@ -620,11 +620,16 @@ cdef class CommitLoop(Judge):
         self.crowded = 0
 
     cdef void _count_active(self) noexcept nogil:
-        # Clients judge by this whether a core is free to spin on.
+        # Clients judge by this whether a core is free to spin on. A reader worker counts for two:
+        # those who are at its sockets need one, too.
         cdef uint32_t i, active = 0
+        self.serves_readers = False
         for i in range(self.port_end):
             if self.ports[i].live and self.ports[i].tick == self.tick:
                 active += 1
+                if self.ports[i].wake_fd >= 0:
+                    self.serves_readers = True
+                    active += 1
         self.tick = self.group_time_us >> TICK_SHIFT
         if active != load32_relaxed(self.control + c.CONTROL_ACTIVE_CLIENTS):
             store32_release(self.control + c.CONTROL_ACTIVE_CLIENTS, active)
@@ -635,7 +640,8 @@ cdef class CommitLoop(Judge):
         cdef uint32_t word
         cdef int result = 0
         if load32_relaxed(self.control + c.CONTROL_ACTIVE_CLIENTS) >= self.cpu_count:
-            spin_ns //= 10
+            # A reader worker gathers for as long as a commit takes: it is not worth waiting for.
+            spin_ns = 0 if self.serves_readers else spin_ns // 10
         if self._await_more(spin_ns):
             return 0
         now = monotonic_ns()

@@ -299,14 +299,19 @@ cdef class SocketServer(Requests):
         self.ready_count -= count
         for i in range(self.ready_count):
             self.ready[i] = self.ready[count + i]
+        self.post_letters()
         return 0
 
     cdef int _timeout_ms(self, int64_t deadline_ns) noexcept:
         """How long there is nothing to do but wait for what epoll tells."""
         # A signal may come just before the sleep; its handler runs behind it.
         cdef int64_t until = min(deadline_ns, self.now_ns + SIGNAL_NS)
+        cdef int durability
         if self.ready_count or self.dead != NULL or len(self.posted) or self.stopping:
             return 0
+        for durability in range(c.DURABILITY_OS, c.DURABILITY_SYNC + 1):
+            if self.gathers[durability].count and self.gathers[durability].in_flight == 0:
+                return 0
         if self.live_count or not self.listening:
             until = min(until, self.sweep_ns)
         if not self.listening:
@@ -338,6 +343,7 @@ cdef class SocketServer(Requests):
         if flagged:
             add32(self.attached.segment + c.CLIENT_SLEEPING, -<uint32_t>c.CLIENT_IN_EPOLL)
         self.now_ns = monotonic_ns()
+        self.event_count = <uint32_t>max(count, 0)
         if count < 0 and errno != EINTR:
             raise StorageError(errno, "epoll failed")
         for i in range(count):
@@ -347,4 +353,5 @@ cdef class SocketServer(Requests):
                 self._accept(fd, kind)
             elif tag != TAG_WAKE:
                 self.on_event(<Connection *><size_t>tag, events[i].events)
+        self.post_letters()
         return 0

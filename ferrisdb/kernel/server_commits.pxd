@@ -22,6 +22,8 @@ cdef struct Gather:
     Member *members
     uint32_t member_count
     uint32_t member_room
+    uint32_t in_flight          # batches that are pushed and not answered
+    int64_t begun_ns            # when its first write came
 
 cdef enum FlightKind:
     FLIGHT_NONE = 0
@@ -38,6 +40,7 @@ cdef struct Flight:
     uint64_t large_no
     Connection *conn
     uint64_t number
+    int durability              # of a batch
 
 cdef class Commits(Connections):
     cdef Gather gathers[4]      # by DURABILITY_*
@@ -47,6 +50,7 @@ cdef class Commits(Connections):
     cdef object queue           # what `submit` could not push yet
     cdef uint64_t taken_no      # answers up to this request are taken
     cdef uint32_t in_flight
+    cdef uint32_t event_count   # what epoll told when it was asked last
     cdef bint large_in_flight
     cdef bint room_wanted       # some connection has WAIT_ROOM
     cdef int64_t progress_ns    # when an answer, or the first request without one, came
@@ -59,6 +63,7 @@ cdef class Commits(Connections):
     cdef int _push_gather(self, int durability) except -1
     cdef bint _push_token(self, token, BatchBuffer batch, int durability, uint64_t generation,
                           uint64_t snapshot_seq, bytes checks, uint64_t expiry_us) except? -1
+    cdef bint is_due(self, int durability) noexcept
     cdef int push_all(self) except -1
     cdef int take_answers(self) except -1
     cdef int _land(self, Flight *flight, uint32_t index) except -1

@@ -33,6 +33,8 @@ cdef enum:
     REQUESTS_MAX = 224
     GATHER_COUNT_MAX = 1024
     GATHER_BYTES_MAX = 192 << 10
+    GATHER_MEMBERS = 24         # connections whose writes are not held back for more
+    GATHER_NS = 100_000
     OP_BYTES = 136              # what an operation takes in a memtable beside its bytes
     CODE_NOT_AN_INTEGER = 70
     CODE_INTEGER_OVERFLOW = 71
@@ -149,6 +151,8 @@ cdef class Commits(Connections):
                 raise MemoryError()
             gather.members = <Member *>grown
             gather.member_room = 2 * gather.member_room + 32
+        if gather.member_count == 0:
+            gather.begun_ns = self.now_ns
         member = &gather.members[gather.member_count]
         member.conn, member.number, member.count = conn, conn.number, 1
         gather.member_count += 1
@@ -169,6 +173,8 @@ cdef class Commits(Connections):
             self.attached.push(record, nbytes, durability, <uint32_t>gather.nbytes,
                                <uint32_t>gather.count, deadline_ns, True), FLIGHT_GATHER)
         flight.members, flight.member_count = gather.members, gather.member_count
+        flight.durability = durability
+        gather.in_flight += 1
         gather.members, gather.member_count, gather.member_room = NULL, 0, 0
         gather.nbytes = gather.count = 0
         return 0
@@ -215,6 +221,18 @@ cdef class Commits(Connections):
         self.tokens[request_no % FLIGHT_COUNT] = token
         return True
 
+    cdef bint is_due(self, int durability) noexcept:
+        """Tell whether the batch is to be pushed now.
+
+        One at a time: what comes while it is committed makes the next one. And not before the
+        sockets that have something were read, within bounds. So the coordinator is woken once for
+        many writes: a wake costs more than their commit.
+        """
+        cdef Gather *gather = &self.gathers[durability]
+        return gather.count > 0 and gather.in_flight == 0 and (
+            self.event_count == 0 or gather.member_count >= GATHER_MEMBERS
+            or self.now_ns - gather.begun_ns > GATHER_NS)
+
     cdef int push_all(self) except -1:
         """Push what is waiting, as far as there is room."""
         cdef int durability
@@ -230,7 +248,7 @@ cdef class Commits(Connections):
                 memset(&self.attached.last_reply, 0, sizeof(self.attached.last_reply))
                 self._land_token(item[0], error.wire_code, 0)
         for durability in range(c.DURABILITY_OS, c.DURABILITY_SYNC + 1):
-            if self.gathers[durability].count:
+            if self.is_due(durability):
                 self._push_gather(durability)
         return 0
 
@@ -278,6 +296,7 @@ cdef class Commits(Connections):
         cdef Member *member
         cdef Connection *conn
         cdef bytes text = self.failure(status) if status else None
+        self.gathers[flight.durability].in_flight -= 1
         for i in range(flight.member_count):
             member = &flight.members[i]
             conn = member.conn

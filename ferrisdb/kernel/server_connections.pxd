@@ -74,6 +74,15 @@ cdef struct Connection:
     uint64_t commands
     Connection *next            # among the free, or the dead
 
+# What a connection was told in this round, in `shared_output`.
+cdef struct Letter:
+    Connection *conn
+    uint64_t at
+    uint64_t nbytes
+
+cdef enum:
+    LETTER_COUNT = 256
+
 cdef struct Limits:
     uint64_t connection_count_max
     uint64_t request_bytes_max
@@ -111,6 +120,9 @@ cdef class Connections:
     cdef Output shared_output
     cdef Connection *current    # that is being served; what it is told goes to `out`
     cdef Output *out
+    cdef uint64_t out_begin     # where in `shared_output` that begins
+    cdef Letter letters[LETTER_COUNT]
+    cdef uint32_t letter_count
     cdef Connection *find(self, uint64_t number) noexcept
     cdef Connection *_allocate(self) except NULL
     cdef int _accept(self, int fd, int kind) except -1
@@ -124,7 +136,8 @@ cdef class Connections:
     cdef int make_ready(self, Connection *conn) except -1
     cdef int begin(self, Connection *conn) noexcept
     cdef int finish(self, Connection *conn) except -1
-    cdef int _emit(self, Connection *conn) except -1
+    cdef int _emit(self, Connection *conn, uint64_t at, uint64_t nbytes) except -1
+    cdef int post_letters(self) except -1
     cdef int64_t _send(self, Connection *conn, const uint8_t *p, uint64_t n) noexcept
     cdef int _drain(self, Connection *conn) noexcept
     cdef int settle(self, Connection *conn) except -1

@@ -5,12 +5,13 @@ Long because whatever sends, blocks or closes works on one record of a connectio
 
 A connection that is idle is a record of two hundred bytes. Input is read into one buffer that all
 share, and parsed there; a connection has a buffer of its own only for a request that is not
-complete or that waits. Output is written to one shared buffer and sent from there when the
-connection's input has been dealt with; what the socket does not take is kept.
+complete or that waits. Output is written to one shared buffer and sent from there when all that
+epoll has told of has been dealt with; what a socket does not take is kept.
 
 Invariants
     N1  What a connection is told is in the order of its requests: of `shared_output` and its own
-        `output` only one, the one that `out` shows, is added to while it is served.
+        `output` only one, the one that `out` shows, is added to while it is served. What waits in
+        `letters` is sent, or kept, before anything is added to any connection's own output.
     N2  A record is given back by `bury` alone, between rounds, so a pointer to one stays good for
         a round, and with its number beside it for ever.
     N3  Python is called with no pin held, and with the record's fields as they are to be seen: it
@@ -51,6 +52,7 @@ cdef enum:
     INPUT_MIN = 1 << 14             # read at once into a connection's own buffer
     OUTPUT_SOFT = 1 << 20           # unsent bytes above which a connection waits
     OUTPUT_KEPT = 1 << 20           # room that the shared buffer keeps
+    LETTERS_BYTES = 1 << 17         # so much of it is not kept until the round's end
 
 cdef int64_t SECOND_NS = 1_000_000_000
 cdef int64_t LINGER_NS = 5 * SECOND_NS      # what is to be closed has so long to read the rest
@@ -160,6 +162,8 @@ cdef class Connections:
         cdef Connection *conn
         cdef uint64_t number
         cdef uint32_t flags, i
+        if self.letter_count:
+            self.post_letters()
         while self.dead != NULL:
             conn = self.dead
             self.dead = conn.next
@@ -293,31 +297,63 @@ cdef class Connections:
         """Serve this connection from here on: what is put into `out` is for it (N1)."""
         self.current = conn
         self.out = &self.shared_output
+        self.out_begin = self.shared_output.nbytes
         if conn.output.nbytes and not conn.flags & FILTERED:
             self.out = &conn.output
         return 0
 
     cdef int finish(self, Connection *conn) except -1:
-        """Send what the connection was told since `begin`."""
+        """Have what the connection was told since `begin` sent, at the round's end or before."""
+        cdef uint64_t nbytes = self.shared_output.nbytes - self.out_begin
+        cdef Letter *letter
         self.current = NULL
         if conn.flags & DEAD:
-            self.shared_output.nbytes = 0
+            self.shared_output.nbytes = self.out_begin
             return 0
-        if self.shared_output.nbytes:
-            self._emit(conn)
+        if nbytes and not conn.flags & FILTERED:
+            letter = &self.letters[self.letter_count]
+            letter.conn, letter.at, letter.nbytes = conn, self.out_begin, nbytes
+            self.letter_count += 1
+            if self.letter_count == LETTER_COUNT or self.shared_output.nbytes > LETTERS_BYTES:
+                self.post_letters()
+            return 0
+        if nbytes:
+            self._emit(conn, self.out_begin, nbytes)
+            self.shared_output.nbytes = self.out_begin
         elif conn.output.nbytes and not conn.interest & EPOLLOUT:
             self._drain(conn)
+        elif conn.flags & (CLOSING | ENDED) and self.letter_count:
+            self.post_letters()                             # one may be for it
         return self.settle(conn)
 
-    cdef int _emit(self, Connection *conn) except -1:
-        """Send the shared output; what the socket does not take is kept."""
-        cdef Output *shared = &self.shared_output
+    cdef int post_letters(self) except -1:
+        """Send what connections were told in this round.
+
+        Together, so that a client with many of them is woken once and finds them all.
+        """
+        cdef uint32_t i, count = self.letter_count
+        cdef Letter *letter
+        self.letter_count = 0
+        for i in range(count):
+            letter = &self.letters[i]
+            if not letter.conn.flags & DEAD:
+                self._emit(letter.conn, letter.at, letter.nbytes)
+                self.settle(letter.conn)
+        if self.current == NULL:
+            self.shared_output.nbytes = 0
+            if self.shared_output.room > OUTPUT_KEPT:
+                output_free(&self.shared_output)
+        return 0
+
+    cdef int _emit(self, Connection *conn, uint64_t at, uint64_t nbytes) except -1:
+        """Send a part of the shared output; what the socket does not take is kept."""
+        cdef const uint8_t *p = self.shared_output.base + at
         cdef int64_t sent = 0
         cdef bytes raw
         if conn.flags & FILTERED:
             try:
                 raw = self.filters[conn.number].sending(
-                    PyBytes_FromStringAndSize(<const char *>shared.base, shared.nbytes))
+                    PyBytes_FromStringAndSize(<const char *>p, nbytes))
             except Exception:
                 raw = b""
                 self.doom(conn)
@@ -326,13 +362,10 @@ cdef class Connections:
             elif not conn.interest & EPOLLOUT:
                 self._drain(conn)
         else:
-            sent = self._send(conn, shared.base, shared.nbytes)
-            if <uint64_t>sent < shared.nbytes and not output_bytes(
-                    &conn.output, shared.base + sent, shared.nbytes - sent):
+            if conn.output.nbytes == 0:
+                sent = self._send(conn, p, nbytes)
+            if <uint64_t>sent < nbytes and not output_bytes(&conn.output, p + sent, nbytes - sent):
                 self.doom(conn)
-        shared.nbytes = 0
-        if shared.room > OUTPUT_KEPT:
-            output_free(shared)
         return 0
 
     cdef int64_t _send(self, Connection *conn, const uint8_t *p, uint64_t n) noexcept:
@@ -364,8 +397,10 @@ cdef class Connections:
 
     cdef int press(self, Connection *conn) except -1:
         """Send what has come together, while the connection is being served (N5)."""
+        self.post_letters()
         if self.out == &self.shared_output:
-            self._emit(conn)
+            self._emit(conn, self.out_begin, self.shared_output.nbytes - self.out_begin)
+            self.shared_output.nbytes = self.out_begin = 0
             if conn.output.nbytes and not conn.flags & FILTERED:
                 self.out = &conn.output
         if conn.output.nbytes - conn.output.sent > OUTPUT_SOFT:
@@ -420,6 +455,8 @@ cdef class Connections:
         if conn == self.current:
             output = self.out
         else:
+            if self.letter_count:
+                self.post_letters()                         # N1
             output = &conn.output
             if conn.flags & FILTERED:
                 try:

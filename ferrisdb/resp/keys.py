@@ -125,6 +125,7 @@ def _flush(call: Call) -> Reply:
     if len(call.args) > 1 or (call.args and option(call.args[0]) not in (b"sync", b"async")):
         raise CommandError(SYNTAX_ERROR)
     call.delete_range(None, None)
+    call.session.service.reclaim()
     return OK
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ferrisdb.kernel.space import Space
-from ferrisdb.keys import CURSORS_PREFIX, DEFAULT_PREFIX
+from ferrisdb.keys import CURSORS_PREFIX, DEFAULT_PREFIX, prefix_end
 from ferrisdb.options import Options
 from ferrisdb.resp.authentication import Authentication
 from ferrisdb.resp.counting import KeyCount
@@ -24,6 +25,7 @@ from ferrisdb.resp.tls import TlsFilter, server_context
 from ferrisdb.resp.turns import Turns
 from ferrisdb.resp.users import DEFAULT, User
 from ferrisdb.seams import RealRng
+from ferrisdb.shm.control_request import CompactRange, encode_control
 
 if TYPE_CHECKING:
     from ferrisdb.attached import Attached
@@ -36,6 +38,9 @@ KIND_TLS = 2
 """What a connection came by; the numbers are the kernel server's."""
 
 COUNTING_WAITING_MAX = 256
+
+RECLAIM_AFTER_S = 1.0
+RECLAIM_KEYS_MIN = 4096
 
 
 class Token(Protocol):
@@ -166,6 +171,8 @@ class Service:
         self.counting = Threads(
             "counting keys", self._post, thread_count=1, waiting_max=COUNTING_WAITING_MAX
         )
+        self.reclaiming = Threads("reclaiming space", self._post, thread_count=1, waiting_max=1)
+        self._is_reclaiming = False
         self.authentication = Authentication(attached.path, self.rng, self._post)
         self.peers: Peers = Alone(self.answer)
         self.started_us = clock.wall_us()
@@ -183,6 +190,29 @@ class Service:
 
     def _post(self, fn: Callable[[], None]) -> None:
         self.server.post(fn)
+
+    def reclaim(self) -> None:
+        """Have what is about to be removed as a whole merged away: scans step over it until then.
+
+        In a thread, for the coordinator's answer is waited for there; once for all who ask within
+        RECLAIM_AFTER_S, in which their commits come about; and not where there is little.
+        """
+        view = self.attached.view
+        if self._is_reclaiming or view is None:
+            return
+        key_count = sum(memtable.key_count for memtable in view.memtables)
+        if key_count < RECLAIM_KEYS_MIN and not view.page.tables:
+            return
+        self._is_reclaiming = True
+        prefix = self.space.prefix
+        request = encode_control(CompactRange(prefix, prefix_end(prefix)))
+
+        def ask() -> None:
+            threading.Event().wait(RECLAIM_AFTER_S)
+            self._is_reclaiming = False
+            self.attached.ask(request)
+
+        self.reclaiming.run(ask)
 
     def next_session_id(self) -> int:
         """Return an id that no session of any worker had."""

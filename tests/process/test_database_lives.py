@@ -306,7 +306,7 @@ def test_without_permission_nothing_is_opened(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="mounting takes root")
 def test_full_shared_memory_keeps_a_service_from_starting(path: Path) -> None:
-    small = "mount -t tmpfs -o size=100k tmpfs /dev/shm && exec \"$@\""
+    small = 'mount -t tmpfs -o size=100k tmpfs /dev/shm && exec "$@"'
     served = databases.serve(path, "unshare", "--mount", "sh", "-c", small, "sh")
     assert served.returncode == 73, served.stderr
     assert b"shared memory" in served.stderr or b"/dev/shm" in served.stderr

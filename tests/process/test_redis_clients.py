@@ -289,7 +289,7 @@ def test_redis_cli(address: Address) -> None:
     assert _cli(address, "--no-raw", "GET", "cli:k") == '"a b"\n'
     assert _cli(address, "--no-raw", "GET", "cli:absent") == "(nil)\n"
     assert _cli(address, "-3", "--no-raw", "GET", "cli:absent") == "(nil)\n"
-    assert _cli(address, "-3", "--no-raw", "HELLO").startswith("1# \"server\" => ")
+    assert _cli(address, "-3", "--no-raw", "HELLO").startswith('1# "server" => ')
     assert "ERR wrong number of arguments for 'get' command" in _cli(address, "GET")
     assert "ERR unknown command" in _cli(address, "NOPE", "x")
     assert _cli(address, "-r", "3", "INCR", "cli:n") == "1\n2\n3\n"
@@ -312,9 +312,7 @@ def test_redis_cli_pipe_mode(address: Address) -> None:
 
 @pytest.mark.parametrize("depth", [1, 16])
 def test_redis_benchmark(address: Address, depth: int) -> None:
-    where = (
-        ["-s", address.path] if address.path else ["-h", address.host, "-p", str(address.port)]
-    )
+    where = ["-s", address.path] if address.path else ["-h", address.host, "-p", str(address.port)]
     if address.password:
         where += ["--user", address.user, "-a", address.password]
     tests = "ping,set,get,incr,mset"

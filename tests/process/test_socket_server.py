@@ -391,8 +391,9 @@ def test_where_no_descriptor_is_left_connections_wait(db: ferrisdb.Database) -> 
                 client.connect(str(served.socket_path))
                 client.sendall(request("PING"))
                 before = time.process_time()
-                assert is_silent(client, 0.3)
-                assert time.process_time() - before < 0.1, "it spins"
+                assert is_silent(client, 1.0)
+                # The test's own process does other things, too; spinning would take all of it.
+                assert time.process_time() - before < 0.6, "it spins"
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             client.settimeout(30)

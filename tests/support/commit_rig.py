@@ -122,9 +122,7 @@ class Client:
         at = c.COMPLETIONS_OFFSET + request_no % c.COMPLETION_COUNT * c.COMPLETION_BYTES
         size = struct.unpack_from("<I", self.segment, at + c.COMPLETION_REPLY_BYTES)[0]
         assert size == 16, size
-        applied, unfit, result = struct.unpack_from(
-            "<IIq", self.segment, at + c.COMPLETION_REPLY
-        )
+        applied, unfit, result = struct.unpack_from("<IIq", self.segment, at + c.COMPLETION_REPLY)
         return applied, unfit, result
 
     @property

@@ -52,9 +52,7 @@ class Side:
         """Return the connection, made anew if it was closed."""
         if number not in self._wires:
             protocol = 3 if number == 1 else 2
-            self._wires[number] = Wire(
-                self.address, timeout_s=REPLY_TIMEOUT_S, protocol=protocol
-            )
+            self._wires[number] = Wire(self.address, timeout_s=REPLY_TIMEOUT_S, protocol=protocol)
         return self._wires[number]
 
     def replies(self, step: Step) -> list[Node]:

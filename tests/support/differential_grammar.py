@@ -196,6 +196,7 @@ RAW: list[bytes] = [
     b"*1\r\n$" + b"1" * 70_000, b"+PING\r\n", b"%1\r\n", b"EXEC\r\nMULTI\r\nMULTI\r\nEXEC\r\n",
 ]  # fmt: skip
 
+
 def _real(rng: random.Random) -> float:
     return rng.uniform(-1, 1) * 10.0 ** rng.randint(-8, 12)
 

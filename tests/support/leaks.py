@@ -2,8 +2,9 @@
 
 Processes are ours if they descend from the test run or carry its mark in their environment (a
 service that `open` starts in the background leaves the family tree, but inherits that).
-Several test runs may share one machine: a name in shared memory is only held against this one
-if it can be (see `_is_ours`).
+Several test runs may share one machine, and one run may be several processes (pytest-xdist), each
+with a mark of its own: a name in shared memory is only held against this one if it can be (see
+`_is_ours`). What no process of a run could be blamed for is found at the end of the whole run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import psutil
 
 RUN_MARK = "FERRISDB_TEST_RUN"
 """Environment variable that every process of one test run inherits."""
+
+WORKER_MARK = "PYTEST_XDIST_WORKER"
+"""Environment variable that pytest-xdist sets where other processes of the run run tests too."""
 
 SHM_DIR = Path("/dev/shm")
 SEGMENT_NAME = re.compile(r"fdb[0-9a-f]{12}\.")
@@ -38,7 +42,7 @@ class Belongings:
 
 def take_stock() -> Belongings:
     """List what there is now. Cheap, as it runs twice a test: nothing is judged here."""
-    return Belongings(frozenset(psutil.pids()), _descriptors(), _segments())
+    return Belongings(frozenset(psutil.pids()), _descriptors(), segments())
 
 
 def left_behind(before: Belongings, tmp_root: Path) -> list[str]:
@@ -50,8 +54,16 @@ def left_behind(before: Belongings, tmp_root: Path) -> list[str]:
     if _descriptors() - before.descriptors:
         gc.collect()
     found += [f"descriptor {n} of {name}" for n, name in _descriptors() - before.descriptors]
-    new_names = _segments() - before.segments
+    new_names = segments() - before.segments
     return found + [f"segment {name}" for name in new_names if _is_ours(name, tmp_root)]
+
+
+def segments_left_behind(before: frozenset[str], tmp_root: Path) -> list[str]:
+    """Return the names in shared memory that were not there before a run and stay behind it.
+
+    `tmp_root` is the folder that holds those of all processes of the run, which have ended.
+    """
+    return sorted(name for name in segments() - before if _is_ours(name, tmp_root))
 
 
 def _new(before: Belongings) -> list[psutil.Process]:
@@ -117,7 +129,8 @@ def _descriptors() -> frozenset[tuple[int, str]]:
     return frozenset(entry for entry in found if entry[0] not in tracked)
 
 
-def _segments() -> frozenset[str]:
+def segments() -> frozenset[str]:
+    """Return the names in shared memory that a database of ours may have made."""
     if not SHM_DIR.is_dir():
         return frozenset()
     return frozenset(name for name in os.listdir(SHM_DIR) if SEGMENT_NAME.match(name))
@@ -127,7 +140,8 @@ def _is_ours(name: str, tmp_root: Path) -> bool:
     """Tell whether a segment that is still there was made by this run.
 
     It was if one of our directories recorded its nonce or one of our processes maps it. It may
-    have been, and counts, if no other test or service runs on this machine.
+    have been, and counts, if no other test or service runs on this machine, which beside a process
+    that is one of several of its run nobody can tell.
     """
     nonce = name[3:15]
     for record in tmp_root.rglob("segments"):
@@ -139,7 +153,10 @@ def _is_ours(name: str, tmp_root: Path) -> bool:
     path = str(SHM_DIR / name).encode()
     if any(path in _proc_file(pid, "maps") for pid in ours):
         return True
-    for pid in set(pids) - ours:
+    if WORKER_MARK in os.environ:
+        return False
+    # What started this run may have the words in its command, too.
+    for pid in set(pids) - ours - _ancestors(psutil.Process()):
         words = _proc_file(pid, "cmdline")
         if b"pytest" in words or b"ferrisdb" in words or path in _proc_file(pid, "maps"):
             return False

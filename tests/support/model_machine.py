@@ -154,8 +154,10 @@ def run_model(
             before = run.steps
             _fill_directory(run, number, min(steps, run.steps + steps_per_directory))
             rate = run.steps / (time.monotonic() - begin)
-            say(f"{run.steps} of {steps} steps, the last {run.steps - before} in directory"
-                f" {run.world_count - 1}; {rate:.0f} a second")
+            say(
+                f"{run.steps} of {steps} steps, the last {run.steps - before} in directory"
+                f" {run.world_count - 1}; {rate:.0f} a second"
+            )
     finally:
         run.leave()
     return run

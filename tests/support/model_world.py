@@ -393,5 +393,3 @@ def _part(mine: object, other: object) -> str:
         first = max(same - 1, 0)
         return f"({len(mine)} items, from item {first}) {shown(mine[first : first + 4])}"
     return shown(mine)
-
-

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support import leaks
 from tests.support.leaks import left_behind, take_stock
 
@@ -50,5 +52,31 @@ def test_segment_that_our_directory_recorded_is_reported(tmp_path: Path) -> None
     (leaks.SHM_DIR / name).touch()
     try:
         assert left_behind(before, tmp_path) == [f"segment {name}"]
+    finally:
+        (leaks.SHM_DIR / name).unlink()
+
+
+def test_segment_that_stays_behind_a_whole_run_is_reported(tmp_path: Path) -> None:
+    name = f"fdb{os.urandom(6).hex()}.m1"
+    before = leaks.segments()
+    (tmp_path / "popen-gw0" / "data").mkdir(parents=True)
+    (tmp_path / "popen-gw0" / "data" / "segments").write_text(f"/{name}\n")
+    (leaks.SHM_DIR / name).touch()
+    try:
+        assert leaks.segments_left_behind(before, tmp_path) == [name]
+    finally:
+        (leaks.SHM_DIR / name).unlink()
+    assert leaks.segments_left_behind(before, tmp_path) == []
+
+
+def test_segment_of_nobody_is_not_held_against_one_worker_of_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(leaks.WORKER_MARK, "gw0")
+    name = f"fdb{os.urandom(6).hex()}.m1"
+    before = take_stock()
+    (leaks.SHM_DIR / name).touch()
+    try:
+        assert left_behind(before, tmp_path) == []
     finally:
         (leaks.SHM_DIR / name).unlink()

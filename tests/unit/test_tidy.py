@@ -97,8 +97,7 @@ def test_every_package_folder_is_packed() -> None:
 
 def test_compiled_modules_are_listed_and_have_stubs() -> None:
     extensions = {
-        extension["name"]: extension
-        for extension in project()["tool"]["setuptools"]["ext-modules"]
+        extension["name"]: extension for extension in project()["tool"]["setuptools"]["ext-modules"]
     }
     found = {tidy.module_name(ROOT, path) for path in CYTHON if path.suffix == ".pyx"}
     assert set(extensions) == found

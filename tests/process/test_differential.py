@@ -1,8 +1,8 @@
 """Goal: replies are Redis's, byte for byte.
 
 Method: the same random requests, right and wrong ones, go to a real redis-server and to our
-service; tests/support/differential.py lists where they may differ, and why. scripts/soak has the
-long form.
+service; tests/support/differential_rules.py lists where they may differ, and why. scripts/soak has
+the long form.
 """
 
 from __future__ import annotations

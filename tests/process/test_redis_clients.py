@@ -301,7 +301,7 @@ def test_redis_cli(address: Address) -> None:
 
 
 def test_redis_cli_pipe_mode(address: Address) -> None:
-    count = 20_000
+    count = 5_000
     requests = b"".join(b"SET pipe:%d value:%d\r\n" % (n, n) for n in range(count))
     assert f"errors: 0, replies: {count}" in _cli(address, "--pipe", stdin=requests)
     assert _cli(address, "GET", f"pipe:{count - 1}") == f"value:{count - 1}\n"

@@ -28,7 +28,7 @@ from tests.support.service import serving
 PASSWORD = "correct horse"
 USER = "default"
 READERS = 2
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 PEER = "FERRISDB_TEST_PEER"
 
 

@@ -17,7 +17,7 @@ class Contention:
     Who loses twice running meets somebody who does the same work again and again, and who is the
     quicker the longer he is left alone: two that alternate cost each other half of their work, and
     the processors' spinning in wait for each other. So such a one stays away for long, and the next
-    ones of its handle do, until more have been committed. Who loses once tries again at once.
+    ones of its handle do, until more have been committed. Who loses once tries again within ms.
     """
 
     __slots__ = ("_share",)

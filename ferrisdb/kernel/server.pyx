@@ -271,7 +271,8 @@ cdef class SocketServer(Requests):
             self.look_at_service()
         elif self.room_wanted:
             self._give_room()
-        if self.now_ns >= self.sweep_ns:
+        if self.now_ns >= self.sweep_ns or (
+                not self.listening and self.now_ns >= self.listen_again_ns):
             self.sweep()
             self.sweep_ns = self.now_ns + self._sweep_period()
         if self.dead != NULL:

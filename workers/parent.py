@@ -13,6 +13,8 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_TIMERSLACK = 29
+_TIMER_SLACK_NS = 1000
 _log = logging.getLogger("ferrisdb.workers")
 
 
@@ -35,3 +37,9 @@ def die_with_parent(parent_pid: int) -> None:
     # It may have died before the call; then init or a subreaper is our parent.
     if os.getppid() != parent_pid:
         raise OrphanedError("the coordinator died before its worker had started")
+
+
+def wake_on_time() -> None:
+    """Have this thread's sleeps end when they are to: Linux adds up to 50 µs unless told not to."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, _TIMER_SLACK_NS, 0, 0, 0)

@@ -24,6 +24,7 @@ from ferrisdb.service import START_FAILED, STARTED_BY_OPEN
 from ferrisdb.shm.locks import DirectoryLock, check_file_system
 from ferrisdb.workers.children import CompactorProcess
 from ferrisdb.workers.coordinator import Coordinator
+from ferrisdb.workers.parent import wake_on_time
 from ferrisdb.workers.listeners import Listeners, resolved
 from ferrisdb.workers.log import configure_log
 from ferrisdb.workers.readers import Readers, ReadersFactory
@@ -105,6 +106,7 @@ def _serve(
     for listener in listeners.sockets if listeners is not None else ():
         _log.info("listening at %s", listener.place)
     try:
+        wake_on_time()
         code = coordinator.run()
         notify("STOPPING=1\nSTATUS=stopping")
     finally:

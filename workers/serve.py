@@ -24,9 +24,9 @@ from ferrisdb.service import START_FAILED, STARTED_BY_OPEN
 from ferrisdb.shm.locks import DirectoryLock, check_file_system
 from ferrisdb.workers.children import CompactorProcess
 from ferrisdb.workers.coordinator import Coordinator
-from ferrisdb.workers.parent import wake_on_time
 from ferrisdb.workers.listeners import Listeners, resolved
 from ferrisdb.workers.log import configure_log
+from ferrisdb.workers.parent import wake_on_time
 from ferrisdb.workers.readers import Readers, ReadersFactory
 from ferrisdb.workers.supervisor import Watchdog, notify
 

@@ -385,15 +385,18 @@ class Attached(Attachment):
             raise UsageError(f"durability is 'sync', 'os' or 'async', not {durability!r}")
         return code
 
+    def ask_compaction(self, first: bytes, last: bytes | None) -> int:
+        """Have [first, last) of stored keys compacted soon; returns the ticket of that."""
+        return self.ask(encode_control(CompactRange(first, last)))
+
     def compact(self, first: bytes, last: bytes | None, timeout: float | None) -> None:
         """Have [first, last) of stored keys compacted; None is no bound. As `Keyspace.compact`."""
         if last is not None and first >= last:
             return
         give_up_ns = None if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
-        ops = encode_control(CompactRange(first, last))
         while True:
             generation = self.generation
-            ticket = self.ask(ops)
+            ticket = self.ask_compaction(first, last)
             wait_s = 0.001
             while self.generation == generation:
                 done = self._control_word(layout.CONTROL_COMPACTED) >= ticket

@@ -31,7 +31,6 @@ from ferrisdb.kernel.space import Space
 from ferrisdb.keys import CATALOGUE_PREFIX, keyspace_prefix, prefix_end
 from ferrisdb.limits import KEYSPACE_NAME_BYTES_MAX
 from ferrisdb.read_set import key_check
-from ferrisdb.shm.control_request import CompactRange, encode_control
 
 if TYPE_CHECKING:
     from ferrisdb.attached import Attached
@@ -148,5 +147,5 @@ def drop(attached: Attached, name: str) -> bool:
         backoff.after(lost)
     prefix = keyspace_prefix(number)
     # Not waited for; the tombstone's range is reclaimed as the tree's shape asks for, too.
-    attached.ask(encode_control(CompactRange(prefix, prefix_end(prefix))))
+    attached.ask_compaction(prefix, prefix_end(prefix))
     return True

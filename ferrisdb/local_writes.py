@@ -95,12 +95,6 @@ class LocalWrites:
                 writes.append(_Write(position, None, value, expires_us, relative))
         self._noted_bytes = self.batch.encoded_bytes
 
-    # Savepoints
-
-    def mark(self) -> tuple[int, int, bool]:
-        """Return where it is now."""
-        return self.batch.mark()
-
     def rewind(self, mark: tuple[int, int, bool]) -> None:
         """Forget what was written behind a mark."""
         self.batch.rewind(mark)

@@ -29,7 +29,6 @@ from ferrisdb.read_set import Checks, RangeRead, ReadSet, first_difference
 
 if TYPE_CHECKING:
     from ferrisdb.kernel.batch import BatchBuffer
-    from ferrisdb.kernel.client import Pin
     from ferrisdb.kernel.space import Space
 
 
@@ -149,7 +148,7 @@ class Transaction(TransactionWriter, TxCore):
     def savepoint(self) -> Savepoint:
         """Return the point that it is at, to roll back to."""
         self.check_live()
-        point = Savepoint(self, self.writes.mark())
+        point = Savepoint(self, self.batch.mark())
         if self.savepoints is None:
             self.savepoints = []
         self.savepoints.append(point)
@@ -186,7 +185,7 @@ class Transaction(TransactionWriter, TxCore):
         checks, batch = self._checks(), self.batch
         if not checks.encoded and not checks.expiry_us and not batch.is_atomic:
             return CommitRequest(batch, self.durability, 0, 0, checks)
-        pin = self._pin_held()
+        pin = self.held
         if pin is None:
             pin = self.space.attached.take_pin()
             self._hold(pin)
@@ -209,7 +208,7 @@ class Transaction(TransactionWriter, TxCore):
         reads = ReadSet(self.points, self.ranges)
         if self.is_serializable:
             return reads.checks()
-        return reads.checks_of_written(self.writes, self._pin_held())
+        return reads.checks_of_written(self.writes, self.held)
 
     def _commit_others(self) -> None:
         checks = self._checks()
@@ -241,7 +240,8 @@ class Transaction(TransactionWriter, TxCore):
             backoff.after(gone)
 
     def _send(self, checks: Checks) -> None:
-        batch, pin = self.batch, self.pin_held()
+        batch, pin = self.batch, self.held
+        assert pin is not None, "there are checks only of what was read"
         if batch.is_atomic:
             batch = batch.hinted(pin.entry)
         self.seq = (
@@ -256,20 +256,15 @@ class Transaction(TransactionWriter, TxCore):
             - 1
         )
 
-    def pin_held(self) -> Pin:
-        """Return the pin that everything was read at."""
-        pin = self._pin_held()
-        assert pin is not None, "there are checks only of what was read"
-        return pin
-
     def _renew(self, checks: Checks) -> None:
         """Go on at a newer snapshot, if all that was read reads the same there (T3).
 
         Raises:  ConflictError, SnapshotTooOldError.
         """
-        new = self.space.attached.ordered_pin()
+        held, new = self.held, self.space.attached.ordered_pin()
+        assert held is not None, "there are checks only of what was read"
         try:
-            differs = first_difference(checks, self.pin_held(), new)
+            differs = first_difference(checks, held, new)
         except BaseException:
             new.release()
             raise

@@ -31,9 +31,7 @@ def die_with_parent(parent_pid: int) -> None:
     Raises: OrphanedError, it is dead already.
     """
     if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            _log.warning("no PDEATHSIG: %s", os.strerror(ctypes.get_errno()))
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, "PDEATHSIG")
     # It may have died before the call; then init or a subreaper is our parent.
     if os.getppid() != parent_pid:
         raise OrphanedError("the coordinator died before its worker had started")
@@ -42,4 +40,10 @@ def die_with_parent(parent_pid: int) -> None:
 def wake_on_time() -> None:
     """Have this thread's sleeps end when they are to: Linux adds up to 50 µs unless told not to."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, _TIMER_SLACK_NS, 0, 0, 0)
+        _prctl(_PR_SET_TIMERSLACK, _TIMER_SLACK_NS, "timer slack")
+
+
+def _prctl(option: int, value: int, name: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        _log.warning("no %s: %s", name, os.strerror(ctypes.get_errno()))

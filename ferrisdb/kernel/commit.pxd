@@ -17,7 +17,6 @@ cdef class CommitLoop(Judge):
     cdef uint32_t cpu_count
     cdef uint32_t attention_seen
     cdef uint64_t tick
-    cdef uint32_t active        # clients that sent ACTIVE_REQUESTS in the last tick
     cdef int64_t sync_ns        # how long the last group's sync took; 0: it was not synced
     cdef int64_t written_ns     # when the group was written that is being synced
     cdef bint serves_readers    # a reader worker sent something in the last tick

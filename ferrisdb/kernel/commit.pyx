@@ -193,7 +193,7 @@ cdef class CommitLoop(Judge):
             if self.ports[i].live and load64_acquire(
                     self.ports[i].base + c.CLIENT_TAIL) != self.ports[i].pos:
                 waiting += 1
-        if waiting and waiting < self.active:
+        if waiting and waiting < load32_relaxed(self.control + c.CONTROL_ACTIVE_CLIENTS):
             futex_wait(&word, 0, min(<int64_t>COMPANY_NS, self.sync_ns // 3))
         if waiting:
             self.sync_ns = 0
@@ -656,7 +656,6 @@ cdef class CommitLoop(Judge):
                     self.serves_readers = True
                     active += 1
         self.tick = self.group_time_us >> TICK_SHIFT
-        self.active = active
         if active != load32_relaxed(self.control + c.CONTROL_ACTIVE_CLIENTS):
             store32_release(self.control + c.CONTROL_ACTIVE_CLIENTS, active)
 

@@ -32,6 +32,8 @@ cdef class HotCommands(Commits):
                            int operation, const uint8_t *operand, uint32_t operand_bytes,
                            const Hit *hints) except -1
     cdef int _probe(self, uint8_t *p, const RespArg *arg) noexcept
+    cdef bint _probe_all(self, uint8_t *p, const RespRequest *request) noexcept
+    cdef bint _lives(self, const Probe *probe) noexcept
     cdef int _restore(self) noexcept
     cdef int answer_gets(self, Connection *conn) except -1
     cdef int _look_up(self, uint64_t *seq) except -1

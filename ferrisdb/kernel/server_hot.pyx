@@ -122,6 +122,18 @@ cdef class HotCommands(Commits):
         self.probe_count += 1
         return 0
 
+    cdef bint _probe_all(self, uint8_t *p, const RespRequest *request) noexcept:
+        """Add all keys of a request; False: they are too many, or too long, and none is added."""
+        cdef uint32_t i
+        if request.count < 2 or request.count > LOOKUP_WINDOW + 1:
+            return False
+        for i in range(1, request.count):
+            if request.args[i].nbytes > KEY_MAX:
+                self._restore()
+                return False
+            self._probe(p, &request.args[i])
+        return True
+
     cdef int _restore(self) noexcept:
         """Put the input back as it came (H3)."""
         cdef uint32_t i
@@ -168,6 +180,11 @@ cdef class HotCommands(Commits):
                 return max(i, <uint32_t>1)
         return self.probe_count
 
+    cdef bint _lives(self, const Probe *probe) noexcept:
+        """Tell whether a key that was looked up is there."""
+        return probe.found and (probe.hit.expires_us == 0
+                                or not self.attached.expired(&probe.hit))
+
     cdef bint _tell_found(self, Connection *conn, uint32_t count) noexcept:
         """Tell the connection the first `count` values; under the pin."""
         cdef uint32_t i, hits = 0
@@ -175,7 +192,7 @@ cdef class HotCommands(Commits):
         cdef bint told = True
         for i in range(count):
             hit = &self.probes[i].hit
-            if self.probes[i].found and (hit.expires_us == 0 or not self.attached.expired(hit)):
+            if self._lives(&self.probes[i]):
                 hits += 1
                 told = told and output_bulk(self.out, hit.value, hit.value_bytes)
             else:
@@ -189,9 +206,7 @@ cdef class HotCommands(Commits):
         cdef uint32_t i
         cdef int64_t count = 0
         for i in range(self.probe_count):
-            count += self.probes[i].found and (
-                self.probes[i].hit.expires_us == 0
-                or not self.attached.expired(&self.probes[i].hit))
+            count += self._lives(&self.probes[i])
         return count
 
     cdef int _fail(self, uint64_t mark, uint32_t times, object error) except -1:
@@ -281,15 +296,9 @@ cdef class HotCommands(Commits):
 
     cdef int _exists(self, Connection *conn, uint8_t *p, const RespRequest *request) except -1:
         cdef uint64_t seq = 0, mark = self.out.nbytes
-        cdef uint32_t i
         cdef int64_t count = 0
-        if request.count < 2 or request.count > LOOKUP_WINDOW + 1:
+        if not self._probe_all(p, request):
             return OUTCOME_ASK
-        for i in range(1, request.count):
-            if request.args[i].nbytes > KEY_MAX:
-                self._restore()
-                return OUTCOME_ASK
-            self._probe(p, &request.args[i])
         try:
             while self._look_up(&seq) == NOT_OPEN:
                 pass
@@ -426,7 +435,7 @@ cdef class HotCommands(Commits):
             while self._look_up(&seq) == NOT_OPEN:
                 pass
             hint = self.probes[0].hit
-            if not self.probes[0].found or (hint.expires_us and self.attached.expired(&hint)):
+            if not self._lives(&self.probes[0]):
                 self.probes[0].found = False
                 memset(&hint, 0, sizeof(Hit))
             if hint.value_bytes <= INTEGER_BYTES_MAX:
@@ -447,22 +456,15 @@ cdef class HotCommands(Commits):
         cdef Hit hints[LOOKUP_WINDOW]
         cdef uint32_t i, count = 0
         cdef uint64_t seq = 0, generation
-        if request.count < 2 or request.count > LOOKUP_WINDOW + 1:
+        if not self._probe_all(p, request):
             return OUTCOME_ASK
-        for i in range(1, request.count):
-            if request.args[i].nbytes > KEY_MAX:
-                self._restore()
-                return OUTCOME_ASK
-            self._probe(p, &request.args[i])
         generation = load64_acquire(self.attached.control + c.CONTROL_GENERATION)
         try:
             while self._look_up(&seq) == NOT_OPEN:
                 pass
             for i in range(self.probe_count):
                 memset(&hints[i], 0, sizeof(Hit))
-                if self.probes[i].found and (
-                        self.probes[i].hit.expires_us == 0
-                        or not self.attached.expired(&self.probes[i].hit)):
+                if self._lives(&self.probes[i]):
                     hints[i].expires_us = self.probes[i].hit.expires_us
                     count += 1
                 else:

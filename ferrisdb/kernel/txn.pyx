@@ -19,11 +19,10 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from ferrisdb.kernel cimport layout as c
-from ferrisdb.kernel.batch cimport BatchBuffer, as_bytes, put_kind
+from ferrisdb.kernel.batch cimport BatchBuffer
 from ferrisdb.kernel.client cimport Attachment, Pin
 from ferrisdb.kernel.cpu cimport put_u32
 from ferrisdb.kernel.port cimport CHECKS_BYTES_MAX
-from ferrisdb.kernel.source cimport KIND_DELETE
 from ferrisdb.kernel.space cimport Space
 
 from ferrisdb.errors import ClosedError, ConflictError, TransactionTooLargeError, UsageError
@@ -94,55 +93,31 @@ cdef class TxSpace:
 
         Raises:  TransactionTooLargeError, and this write is not part of it; as `Keyspace.put`.
         """
-        cdef uint64_t expires_us
-        cdef uint8_t kind = put_kind(ttl, expires_at, &expires_us)
-        self._put(kind, key, value, expires_us)
+        cdef TxCore core = self.owner()
+        core.begin_write(self.space)
+        core.batch.put(key, value, ttl, expires_at)
+        core.end_write()
 
     def put_until(self, key, value, uint64_t expires_us):
         """Set the key until a moment, in µs since the epoch; 0: for good. Raises: as `put`."""
         cdef TxCore core = self.owner()
-        cdef uint64_t nbytes = core.batch.nbytes, count = core.batch.count
-        core.begin_write()
-        core.batch.prefix = self.space.prefix
+        core.begin_write(self.space)
         core.batch.put_until(key, value, expires_us)
-        core.too_large(nbytes, count)
-
-    cdef int _put(self, uint8_t kind, key, value, uint64_t expires_us) except -1:
-        cdef const uint8_t *k
-        cdef const uint8_t *v
-        cdef Py_ssize_t key_bytes, value_bytes
-        cdef TxCore core = self.owner()
-        cdef BatchBuffer batch = core.batch
-        cdef uint64_t nbytes = batch.nbytes, count = batch.count
-        core.begin_write()
-        as_bytes(key, "key", &k, &key_bytes)
-        as_bytes(value, "value", &v, &value_bytes)
-        batch.prefix = self.space.prefix
-        batch.add(kind, k, <uint32_t>key_bytes, v, <uint32_t>value_bytes, expires_us)
-        core.too_large(nbytes, count)
+        core.end_write()
 
     def delete(self, key):
         """Remove the key; an absent one is no error, and nothing is read. Raises: as `put`."""
-        cdef const uint8_t *k
-        cdef Py_ssize_t key_bytes
         cdef TxCore core = self.owner()
-        cdef BatchBuffer batch = core.batch
-        cdef uint64_t nbytes = batch.nbytes, count = batch.count
-        core.begin_write()
-        as_bytes(key, "key", &k, &key_bytes)
-        batch.prefix = self.space.prefix
-        batch.add(KIND_DELETE, k, <uint32_t>key_bytes, NULL, 0, 0)
-        core.too_large(nbytes, count)
+        core.begin_write(self.space)
+        core.batch.delete(key)
+        core.end_write()
 
     def delete_range(self, start, end):
         """Remove every key in [start, end); None is no bound. Raises: as `put`."""
         cdef TxCore core = self.owner()
-        cdef BatchBuffer batch = core.batch
-        cdef uint64_t nbytes = batch.nbytes, count = batch.count
-        core.begin_write()
-        batch.prefix = self.space.prefix
-        batch.delete_range(start, end)
-        core.too_large(nbytes, count)
+        core.begin_write(self.space)
+        core.batch.delete_range(start, end)
+        core.end_write()
 
     def __setitem__(self, key, value):
         self.put(key, value)
@@ -213,10 +188,6 @@ cdef class TxCore(TxSpace):
         """Return what it reads at, taken now if this is the first read (T1)."""
         return self.pinned()
 
-    def _pin_held(self):
-        """Return the pin that everything was read at; None: nothing was read."""
-        return self.held
-
     def _hold(self, Pin pin not None):
         """Go on at another pin, and let the former go."""
         cdef Pin former = self.held
@@ -279,16 +250,22 @@ cdef class TxCore(TxSpace):
 
     # Writes
 
-    cdef int begin_write(self) except -1:
+    cdef int begin_write(self, Space space) except -1:
+        """Begin a write into a key space: what is added to `batch` until `end_write`."""
         self.live()
         if self.read_only:
             raise UsageError("this transaction was begun with read_only=True: it writes nothing")
-        return self.check_reads()
+        self.check_reads()
+        self.begun_bytes, self.begun_count = self.batch.nbytes, self.batch.count
+        self.begun_atomic = self.batch.is_atomic
+        self.batch.prefix = space.prefix
+        return 0
 
-    cdef int too_large(self, uint64_t nbytes, uint64_t count) except -1:
-        """See that what was added behind so many bytes and operations fits, or take it back."""
+    cdef int end_write(self) except -1:
+        """See that what was added fits, or take it back."""
         if self.batch.nbytes > self.bytes_max:
-            self.batch.nbytes, self.batch.count = nbytes, <uint32_t>count
+            self.batch.nbytes, self.batch.count = self.begun_bytes, self.begun_count
+            self.batch.is_atomic = self.begun_atomic
             raise TransactionTooLargeError(
                 f"the transaction's writes take more than {self.bytes_max} bytes (half a memtable):"
                 " this one is not among them; commit what there is, or write less")
@@ -297,16 +274,9 @@ cdef class TxCore(TxSpace):
     def _add_atomic(self, Space space not None, key, int operation, bytes operand, bytes expected,
                     int flags, uint64_t expires_us):
         """Note an atomic operation (kernel/atomics.pxd) as a write that does not read."""
-        cdef uint64_t nbytes = self.batch.nbytes, count = self.batch.count
-        cdef bint was_atomic = self.batch.is_atomic
-        self.begin_write()
-        self.batch.prefix = space.prefix
+        self.begin_write(space)
         self.batch.atomic(operation, key, operand, expected, flags, expires_us)
-        try:
-            self.too_large(nbytes, count)
-        except TransactionTooLargeError:
-            self.batch.is_atomic = was_atomic
-            raise
+        self.end_write()
 
     # The end
 

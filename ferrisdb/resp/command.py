@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 SYNTAX_ERROR: Final = b"ERR syntax error"
 NOT_AN_INTEGER: Final = b"ERR value is not an integer or out of range"
 NOT_A_FLOAT: Final = b"ERR value is not a valid float"
-OUT_OF_RANGE: Final = b"ERR index out of range"
-WRONG_TYPE: Final = b"WRONGTYPE Operation against a key holding the wrong kind of value"
 NO_SUCH_KEY: Final = b"ERR no such key"
 TOO_LONG: Final = b"ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 NO_AUTH: Final = b"NOAUTH Authentication required."

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ferrisdb.errors import SnapshotTooOldError
 from ferrisdb.kernel.rows import open_rows
 from ferrisdb.keys import prefix_end
 from ferrisdb.resp.command import Deferred
-from ferrisdb.resp.gathering import ATTEMPTS, Bounds
+from ferrisdb.resp.gathering import Bounds
 from ferrisdb.resp.replies import Reply
+from ferrisdb.resp.rereading import reread
 
 if TYPE_CHECKING:
     from ferrisdb.resp.service import Service
@@ -53,15 +53,13 @@ def count_keys(service: Service, bounds: Bounds, limit: int | None) -> int:
     """Count the keys of a range as they are now, up to a limit. Any thread."""
     if is_empty(bounds):
         return 0
-    for left in reversed(range(ATTEMPTS)):
-        try:
-            rows: Any = open_rows(service.space, None, *bounds, None, limit, False, True)
-            count: int = rows.count_rest()
-            return count
-        except SnapshotTooOldError:
-            if not left:
-                raise
-    raise AssertionError("the last attempt returns or raises")
+
+    def attempt() -> int:
+        rows: Any = open_rows(service.space, None, *bounds, None, limit, False, True)
+        count: int = rows.count_rest()
+        return count
+
+    return reread(attempt)
 
 
 def counted(session: Session) -> Reply | Deferred:

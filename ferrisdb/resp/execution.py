@@ -17,31 +17,28 @@ from ferrisdb.resp.call import Call
 from ferrisdb.resp.command import Command, CommandError, Deferred
 from ferrisdb.resp.failures import RERUN, failure_of, failure_of_status
 from ferrisdb.resp.replies import NULL_ARRAY, Failure, Reply
+from ferrisdb.resp.rereading import reread
 from ferrisdb.transaction import CommitRequest, Transaction
 
 if TYPE_CHECKING:
     from ferrisdb.resp.session import Session
     from ferrisdb.resp.watch import Watch
 
-READ_ATTEMPTS = 5
-"""Times that a read is made whose snapshot is taken away by a restart of the service."""
-
-
 def read(session: Session, command: Command, args: list[bytes]) -> Reply:
     """Run a command that only reads; returns its reply.
 
     Raises:  CommandError; one of our errors.
     """
-    for left in reversed(range(READ_ATTEMPTS)):
+
+    def attempt() -> Reply:
         tx = Transaction(session.service.space, session.durability, "serializable", True)
         try:
-            return command.handler(Call(command.name, args, session, tx))
-        except SnapshotTooOldError:
-            if not left:
-                raise
+            reply: Reply = command.handler(Call(command.name, args, session, tx))
+            return reply
         finally:
             tx.rollback()
-    raise AssertionError("the last attempt returns or raises")
+
+    return reread(attempt)
 
 
 class Execution(Deferred):
@@ -96,11 +93,9 @@ class Execution(Deferred):
                 request.checks.encoded,
                 request.checks.expiry_us,
             )
-        except CommandError as error:
-            self._end(Failure(error.text))
         except SnapshotTooOldError as error:
             self._again(error, None)
-        except Error as error:
+        except (CommandError, Error) as error:
             self._end(Failure(failure_of(error)))
         except Exception:
             # A fault of ours is the caller's to report; nobody shall wait for this in vain.
@@ -227,20 +222,15 @@ class Exec(Execution):
             point = tx.savepoint() if command.is_write else None
             try:
                 return command.handler(Call(command.name, args, session, tx))
-            except CommandError as error:
-                text = error.text
             except SnapshotTooOldError:
                 raise
-            except Error as error:
-                text = failure_of(error)
-            if point is not None:
-                tx.rollback_to(point)
-            return Failure(text)
+            except (CommandError, Error) as error:
+                if point is not None:
+                    tx.rollback_to(point)
+                return Failure(failure_of(error))
         try:
             reply = command.handler(session, args)
-        except CommandError as error:
-            reply = Failure(error.text)
-        except Error as error:
+        except (CommandError, Error) as error:
             reply = Failure(failure_of(error))
         if isinstance(reply, Deferred):
             if not reply.is_resolved:

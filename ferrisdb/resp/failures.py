@@ -25,7 +25,7 @@ from ferrisdb.errors import (
     ValueTooLargeError,
     by_wire_code,
 )
-from ferrisdb.resp.command import NOT_AN_INTEGER, TOO_LONG
+from ferrisdb.resp.command import NOT_AN_INTEGER, TOO_LONG, CommandError
 
 RERUN: Final = frozenset(
     [ConflictError.wire_code, HistoryGoneError.wire_code, SnapshotTooOldError.wire_code]
@@ -44,8 +44,10 @@ _TEXTS: Final[dict[int, bytes]] = {
 }
 
 
-def failure_of(error: Error) -> bytes:
-    """Return the error line, without its `-`, of one of our errors."""
+def failure_of(error: Error | CommandError) -> bytes:
+    """Return the error line, without its `-`, of one of our errors or of a refused command."""
+    if isinstance(error, CommandError):
+        return error.text
     text = _TEXTS.get(error.wire_code)
     if text is not None:
         return text

@@ -17,6 +17,7 @@ from ferrisdb.kernel.rows import open_rows
 from ferrisdb.resp.command import Deferred
 from ferrisdb.resp.failures import failure_of
 from ferrisdb.resp.replies import Failure, Reply
+from ferrisdb.resp.rereading import ATTEMPTS
 
 if TYPE_CHECKING:
     from ferrisdb.kernel.client import Pin
@@ -28,7 +29,6 @@ SLICE_NS: Final = 1_000_000
 _ROWS_A_LOOK: Final = 64
 _ROW_BYTES: Final = 32
 """What a row takes in a reply beside its bytes, about."""
-ATTEMPTS: Final = 5
 
 Bounds = tuple[bytes | None, bytes | None]
 """Start and end of a range of keys; None: no bound."""
@@ -141,13 +141,9 @@ class Gathering(Deferred):
         found, wanted, keys_only = self._found, self._wanted, self._keys_only
         for taken, row in enumerate(self._rows, 1):
             if wanted is None or wanted(row if keys_only else row[0]):
-                self._bytes_left -= _ROW_BYTES
-                if keys_only:
-                    found.append(row)
-                    self._bytes_left -= len(row)
-                else:
-                    found.append(row)
-                    self._bytes_left -= len(row[0]) + len(row[1])
+                found.append(row)
+                row_bytes = len(row) if keys_only else len(row[0]) + len(row[1])
+                self._bytes_left -= _ROW_BYTES + row_bytes
                 if self._bytes_left < 0:
                     return False
             if taken % _ROWS_A_LOOK == 0 and clock.monotonic_ns() > end_ns:

@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ferrisdb.errors import SnapshotTooOldError
 from ferrisdb.kernel.rows import open_rows
 from ferrisdb.resp.arguments import integer, option
 from ferrisdb.resp.command import SYNTAX_ERROR, CommandError, Deferred, data
@@ -31,9 +30,10 @@ from ferrisdb.resp.cursors import (
     stem_of,
     write_stem,
 )
-from ferrisdb.resp.gathering import ATTEMPTS, Bounds, Gathering
+from ferrisdb.resp.gathering import Bounds, Gathering
 from ferrisdb.resp.glob import Matcher, literal_prefix, matcher
 from ferrisdb.resp.replies import Reply
+from ferrisdb.resp.rereading import reread
 
 if TYPE_CHECKING:
     from ferrisdb.resp.call import Call
@@ -141,19 +141,16 @@ def scan_alone(session: Session, args: list[bytes]) -> Reply | Deferred:
     if scan is None:
         return scan_reply(0, [])
     service = session.service
-    for left in reversed(range(ATTEMPTS)):
+
+    def attempt() -> tuple[list[bytes], bytes | None]:
+        # Not empty, and without a limit: so it is a Rows, which holds a pin.
+        rows: Any = open_rows(service.space, None, *scan.bounds, None, None, False, True)
         try:
-            rows: Any = open_rows(service.space, None, *scan.bounds, None, None, False, True)
-            try:
-                found, position = _walk(rows, scan)
-            finally:
-                close = getattr(rows, "close", None)
-                if close is not None:
-                    close()
-            break
-        except SnapshotTooOldError:
-            if not left:
-                raise
+            return _walk(rows, scan)
+        finally:
+            rows.close()
+
+    found, position = reread(attempt)
     if position is None:
         return scan_reply(0, found)
     if is_plain(position):

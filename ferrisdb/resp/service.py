@@ -25,7 +25,6 @@ from ferrisdb.resp.tls import TlsFilter, server_context
 from ferrisdb.resp.turns import Turns
 from ferrisdb.resp.users import DEFAULT, User
 from ferrisdb.seams import RealRng
-from ferrisdb.shm.control_request import CompactRange, encode_control
 
 if TYPE_CHECKING:
     from ferrisdb.attached import Attached
@@ -205,12 +204,11 @@ class Service:
             return
         self._is_reclaiming = True
         prefix = self.space.prefix
-        request = encode_control(CompactRange(prefix, prefix_end(prefix)))
 
         def ask() -> None:
             threading.Event().wait(RECLAIM_AFTER_S)
             self._is_reclaiming = False
-            self.attached.ask(request)
+            self.attached.ask_compaction(prefix, prefix_end(prefix))
 
         self.reclaiming.run(ask)
 

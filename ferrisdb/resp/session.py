@@ -136,9 +136,7 @@ class Session:
             else:
                 self.may_differ = True
                 reply = command.handler(self, argv[command.name_words :])
-        except CommandError as error:
-            reply = Failure(error.text)
-        except Error as error:
+        except (CommandError, Error) as error:
             reply = Failure(failure_of(error))
         if isinstance(reply, Deferred):
             if not reply.is_resolved:

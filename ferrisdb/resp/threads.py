@@ -60,9 +60,7 @@ class Threads:
             reply: Any
             try:
                 reply = job()
-            except CommandError as error:
-                reply = Failure(error.text)
-            except Error as error:
+            except (CommandError, Error) as error:
                 reply = Failure(failure_of(error))
             except Exception as error:
                 _log.exception("%s failed", self._name)

@@ -21,15 +21,13 @@ from tests.support import databases
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("atomic")
-    with databases.opened(directory):
-        databases.wait_until_prepared(directory)
+    with databases.prepared(directory):
         yield directory
 
 
 @pytest.fixture
 def db(path: Path) -> Iterator[ferrisdb.Database]:
-    with ferrisdb.open(path, start=False, durability="os", timeout=20) as handle:
-        handle.clear()
+    with databases.emptied(path) as handle:
         yield handle
 
 

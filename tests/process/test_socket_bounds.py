@@ -11,15 +11,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import ferrisdb
-from tests.support.databases import configure, opened, wait_until_prepared
+from tests.support.databases import prepared
 from tests.support.socket_server import (
+    BOTH,
     Handler,
     bulk,
+    exchange,
     is_silent,
     receive,
     receive_all,
@@ -32,9 +33,8 @@ from tests.support.socket_server import (
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ferrisdb.Database]:
     """One service for all tests that can do with its settings; its memtable lasts for them."""
-    path = configure(tmp_path_factory.mktemp("shared") / "db", memtable_bytes=1 << 27)
-    with opened(Path(path)) as db:
-        wait_until_prepared(path)
+    path = tmp_path_factory.mktemp("shared") / "db"
+    with prepared(path, memtable_bytes=1 << 27) as db:
         yield db
 
 
@@ -43,14 +43,6 @@ def db(shared: ferrisdb.Database) -> ferrisdb.Database:
     """The shared database, empty."""
     shared.clear()
     return shared
-
-
-BOTH = pytest.mark.parametrize("fast", [False, True], ids=["python", "kernel"])
-
-
-def _exchange(client: socket.socket, sent: bytes, expected: bytes) -> None:
-    client.sendall(sent)
-    assert receive(client, len(expected)) == expected
 
 
 # Requests in pieces
@@ -92,7 +84,7 @@ def test_a_client_that_does_not_read_holds_up_nobody_else(db: ferrisdb.Database)
         lazy, other = served.connect(), served.connect()
         lazy.settimeout(1)
         lazy.sendall(request("GET", "large") * 100 + request("ECHO", "end"))
-        _exchange(other, request("SET", "a", 1) + request("GET", "a"), b"+OK\r\n$1\r\n1\r\n")
+        exchange(other, request("SET", "a", 1) + request("GET", "a"), b"+OK\r\n$1\r\n1\r\n")
         number = served.handler.was_opened[0]
         described = served.call(lambda: served.server.describe(number))
         assert described["output_bytes"] < 4 << 20  # type: ignore[index]
@@ -112,7 +104,7 @@ def test_a_reply_above_the_limit_closes_the_connection(db: ferrisdb.Database) ->
         python = served.connect()
         python.sendall(request("ECHO", b"x" * (8 << 20)))
         assert len(receive_all(python)) < 8 << 20
-        _exchange(served.connect(), request("PING"), b"+PONG\r\n")
+        exchange(served.connect(), request("PING"), b"+PONG\r\n")
 
 
 def test_what_incomplete_requests_may_take_is_bounded(db: ferrisdb.Database) -> None:
@@ -123,12 +115,12 @@ def test_what_incomplete_requests_may_take_is_bounded(db: ferrisdb.Database) -> 
         for client in clients:
             try:
                 client.sendall(b"*2\r\n$3\r\nGET\r\n$8000000\r\n" + bytes(2 << 20))
-                _exchange(served.connect(), request("PING"), b"+PONG\r\n")
+                exchange(served.connect(), request("PING"), b"+PONG\r\n")
                 ended += not is_silent(client)
             except ConnectionError:
                 ended += 1
         assert ended >= 2
-        _exchange(served.connect(), request("PING"), b"+PONG\r\n")
+        exchange(served.connect(), request("PING"), b"+PONG\r\n")
 
 
 def test_arguments_have_a_limit_and_so_have_strangers(db: ferrisdb.Database) -> None:
@@ -152,11 +144,11 @@ def test_one_connection_too_many_is_told_so(db: ferrisdb.Database) -> None:
     with serving(db.path, Handler(fast=True), **limits) as served:
         first, second = served.connect(), served.connect()
         for client in (first, second):
-            _exchange(client, request("PING"), b"+PONG\r\n")
+            exchange(client, request("PING"), b"+PONG\r\n")
         assert receive_all(served.connect()) == b"-ERR max number of clients reached\r\n"
         first.close()
         wait_until(lambda: len(served.handler.was_closed) == 1)
-        _exchange(served.connect(), request("PING"), b"+PONG\r\n")
+        exchange(served.connect(), request("PING"), b"+PONG\r\n")
         assert served.call(lambda: served.server.counters) == {
             **served.server.counters,
             "connections_total": 3,
@@ -215,7 +207,7 @@ def test_a_client_that_leaves_while_it_waits_costs_no_time(db: ferrisdb.Database
         client.sendall(request("WAIT") + request("SET", "a", 1))
         wait_until(lambda: len(handler.asked) == 1)
         client.close()
-        _exchange(served.connect(), request("PING"), b"+PONG\r\n")
+        exchange(served.connect(), request("PING"), b"+PONG\r\n")
         before = time.process_time()
         assert is_silent(served.connect(), 0.5)
         assert time.process_time() - before < 0.2, "it spins"
@@ -253,14 +245,14 @@ def test_garbage_hurts_no_one(db: ferrisdb.Database) -> None:
                 client.shutdown(socket.SHUT_WR)
                 receive_all(client)
             client.close()
-            _exchange(other, request("PING"), b"+PONG\r\n")
+            exchange(other, request("PING"), b"+PONG\r\n")
         wait_until(lambda: len(served.handler.was_closed) == 200)
 
 
 def test_a_listener_may_be_left(db: ferrisdb.Database) -> None:
     with serving(db.path, Handler(fast=True)) as served:
         client = served.connect()
-        _exchange(client, request("PING"), b"+PONG\r\n")
+        exchange(client, request("PING"), b"+PONG\r\n")
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
@@ -268,9 +260,9 @@ def test_a_listener_may_be_left(db: ferrisdb.Database) -> None:
             fd = listener.fileno()
             served.call(lambda: served.server.listen(fd, 1))
             with socket.create_connection(listener.getsockname()) as tcp:
-                _exchange(tcp, request("PING") * 3, b"+PONG\r\n" * 3)
+                exchange(tcp, request("PING") * 3, b"+PONG\r\n" * 3)
             served.call(lambda: served.server.unlisten(fd))
             with socket.create_connection(listener.getsockname()) as tcp:
                 tcp.sendall(request("PING"))
                 assert is_silent(tcp)
-        _exchange(served.connect(), request("PING"), b"+PONG\r\n")
+        exchange(served.connect(), request("PING"), b"+PONG\r\n")

@@ -5,19 +5,18 @@ Method: as test_socket_server: a server in a thread over a real service, plain s
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import ferrisdb
 from ferrisdb.errors import UsageError
-from tests.support.databases import configure, opened, wait_until_prepared
+from tests.support.databases import prepared
 from tests.support.socket_server import (
     Handler,
     bulk,
+    exchange,
     is_silent,
     receive,
     receive_all,
@@ -30,9 +29,8 @@ from tests.support.socket_server import (
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ferrisdb.Database]:
     """One service for all tests that can do with its settings; its memtable lasts for them."""
-    path = configure(tmp_path_factory.mktemp("shared") / "db", memtable_bytes=1 << 27)
-    with opened(Path(path)) as db:
-        wait_until_prepared(path)
+    path = tmp_path_factory.mktemp("shared") / "db"
+    with prepared(path, memtable_bytes=1 << 27) as db:
         yield db
 
 
@@ -43,14 +41,6 @@ def db(shared: ferrisdb.Database) -> ferrisdb.Database:
     return shared
 
 
-BOTH = pytest.mark.parametrize("fast", [False, True], ids=["python", "kernel"])
-
-
-def _exchange(client: socket.socket, sent: bytes, expected: bytes) -> None:
-    client.sendall(sent)
-    assert receive(client, len(expected)) == expected
-
-
 def test_a_deferred_command_holds_back_those_behind_it(db: ferrisdb.Database) -> None:
     handler = Handler(fast=True)
     handler.commands[b"wait"] = lambda conn, args: None
@@ -59,7 +49,7 @@ def test_a_deferred_command_holds_back_those_behind_it(db: ferrisdb.Database) ->
         first.sendall(request("WAIT") + request("SET", "a", 1) + request("GET", "a"))
         wait_until(lambda: len(handler.asked) == 1)
         first.sendall(request("ECHO", "behind"))
-        _exchange(second, request("SET", "b", 2), b"+OK\r\n")
+        exchange(second, request("SET", "b", 2), b"+OK\r\n")
         assert is_silent(first)
         assert b"a" not in db
         conn = handler.asked[0][0]
@@ -79,7 +69,7 @@ def test_a_reply_may_come_before_its_command_returns(db: ferrisdb.Database) -> N
 
     handler.commands[b"x"] = at_once
     with serving(db.path, handler) as served:
-        _exchange(
+        exchange(
             served.connect(),
             request("X") * 2 + request("PING"),
             b"+first\r\n+second\r\n" * 2 + b"+PONG\r\n",
@@ -89,7 +79,7 @@ def test_a_reply_may_come_before_its_command_returns(db: ferrisdb.Database) -> N
 def test_a_reply_that_nobody_waits_for_is_refused(db: ferrisdb.Database) -> None:
     with serving(db.path, Handler(fast=False)) as served:
         client = served.connect()
-        _exchange(client, request("PING"), b"+PONG\r\n")
+        exchange(client, request("PING"), b"+PONG\r\n")
 
         def refused() -> bool:
             served.server.reply(999, b"of a closed one: ignored")
@@ -98,7 +88,7 @@ def test_a_reply_that_nobody_waits_for_is_refused(db: ferrisdb.Database) -> None
             return True
 
         assert served.call(refused)
-        _exchange(client, request("PING"), b"+PONG\r\n")
+        exchange(client, request("PING"), b"+PONG\r\n")
 
 
 @pytest.mark.parametrize("answer", [ValueError("a bug"), "no bytes"], ids=["raises", "text"])
@@ -117,7 +107,7 @@ def test_a_bug_of_the_handler_closes_its_connection_alone(
         client = served.connect()
         client.sendall(request("PING") + request("BUG") + request("PING"))
         assert receive_all(client) == b"+PONG\r\n-ERR internal error\r\n"
-        _exchange(other, request("PING"), b"+PONG\r\n")
+        exchange(other, request("PING"), b"+PONG\r\n")
         wait_until(lambda: handler.was_closed == [2])
     assert "a command" in caplog.text
 
@@ -139,11 +129,11 @@ def test_closing_says_what_was_told_before(db: ferrisdb.Database) -> None:
         assert receive_all(client) == bulk(b"x" * 1_000_000) + b"+OK\r\n"
         assert handler.was_closed == [1]
         second = served.connect()
-        _exchange(second, request("PING"), b"+PONG\r\n")
+        exchange(second, request("PING"), b"+PONG\r\n")
         served.server.post(lambda: served.server.close(2, flush=False))
         assert receive_all(second) == b""
         third = served.connect()
-        _exchange(third, request("PING"), b"+PONG\r\n")
+        exchange(third, request("PING"), b"+PONG\r\n")
         assert served.call(served.server.connections) == [3]
 
 

@@ -20,10 +20,12 @@ import pytest
 import ferrisdb
 from ferrisdb.attached import Attached
 from ferrisdb.kernel import layout
-from tests.support.databases import configure, coordinator_pid, opened, wait_until_prepared
+from tests.support.databases import configure, coordinator_pid, opened, prepared
 from tests.support.socket_server import (
+    BOTH,
     Handler,
     bulk,
+    exchange,
     is_silent,
     receive,
     receive_all,
@@ -36,9 +38,8 @@ from tests.support.socket_server import (
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ferrisdb.Database]:
     """One service for all tests that can do with its settings; its memtable lasts for them."""
-    path = configure(tmp_path_factory.mktemp("shared") / "db", memtable_bytes=1 << 27)
-    with opened(Path(path)) as db:
-        wait_until_prepared(path)
+    path = tmp_path_factory.mktemp("shared") / "db"
+    with prepared(path, memtable_bytes=1 << 27) as db:
         yield db
 
 
@@ -47,14 +48,6 @@ def db(shared: ferrisdb.Database) -> ferrisdb.Database:
     """The shared database, empty."""
     shared.clear()
     return shared
-
-
-BOTH = pytest.mark.parametrize("fast", [False, True], ids=["python", "kernel"])
-
-
-def _exchange(client: socket.socket, sent: bytes, expected: bytes) -> None:
-    client.sendall(sent)
-    assert receive(client, len(expected)) == expected
 
 
 # Order
@@ -68,7 +61,7 @@ def test_a_pipeline_is_answered_in_its_order(db: ferrisdb.Database, fast: bool) 
             sent = b"ping\r\n" + request("SET", "k", n) + request("SET", f"k{n}", n * 7)
             sent += request("ECHO", f"e{n}") + request("PING")
             told = b"+PONG\r\n+OK\r\n+OK\r\n" + bulk(b"e%d" % n) + b"+PONG\r\n"
-            _exchange(client, sent * 3, told * 3)
+            exchange(client, sent * 3, told * 3)
             assert db[b"k"] == b"%d" % n
         assert db[b"k19"] == b"133"
 
@@ -84,7 +77,7 @@ def test_reads_behind_writes_of_a_pipeline_see_them(db: ferrisdb.Database) -> No
             if n % 3 == 0:
                 sent += request("EXISTS", "k", "nothing", "k") + request("INCR", "n")
                 told += b":2\r\n:%d\r\n" % (n // 3 + 1)
-        _exchange(client, sent, told)
+        exchange(client, sent, told)
 
 
 def test_commands_of_the_kernel_do_what_redis_says(db: ferrisdb.Database) -> None:
@@ -117,7 +110,7 @@ def test_commands_of_the_kernel_do_what_redis_says(db: ferrisdb.Database) -> Non
             (request("UNLINK", "top"), b":1\r\n"),
             (request("MGET", "a", "b", "top"), b"*3\r\n" + b"$-1\r\n" * 3),
         ]:
-            _exchange(ask, sent, told)
+            exchange(ask, sent, told)
         assert served.handler.asked == []
         assert 900 < (db.ttl(b"with expiry") or 0) <= 1000
 
@@ -155,7 +148,7 @@ def test_what_is_unusual_is_left_to_the_handler(db: ferrisdb.Database) -> None:
         lambda conn, args: b"+asked\r\n",
     ) | dict.fromkeys([b"exists", b"getset", b"x", b""], lambda conn, args: b"+asked\r\n")
     with serving(db.path, handler) as served:
-        _exchange(served.connect(), b"".join(unusual), b"+asked\r\n" * len(unusual))
+        exchange(served.connect(), b"".join(unusual), b"+asked\r\n" * len(unusual))
     assert len(handler.asked) == len(unusual)
 
 
@@ -163,13 +156,13 @@ def test_inline_commands_are_the_handlers(db: ferrisdb.Database) -> None:
     with serving(db.path, Handler(fast=True)) as served:
         sent = request("SET", "k", "v") + b'echo "a b"\r\n' + request("SET", "k", "w")
         told = b"+OK\r\n" + bulk(b"a b") + b"+OK\r\n"
-        _exchange(served.connect(), sent * 10, told * 10)
+        exchange(served.connect(), sent * 10, told * 10)
         assert [args for _, args in served.handler.asked] == [[b"echo", b"a b"]] * 10
 
 
 def test_nulls_are_of_the_connections_protocol(db: ferrisdb.Database) -> None:
     with serving(db.path, Handler(fast=True, protocol=3)) as served:
-        _exchange(
+        exchange(
             served.connect(),
             request("GET", "a") + request("MGET", "a", "b"),
             b"_\r\n*2\r\n_\r\n_\r\n",
@@ -215,7 +208,7 @@ def test_random_commands_do_what_a_dictionary_does(tmp_path: Path) -> None:
         for _ in range(60):
             sent, told = zip(*(one() for _ in range(rng.randrange(1, 60))), strict=True)
             try:
-                _exchange(client, b"".join(sent), b"".join(told))
+                exchange(client, b"".join(sent), b"".join(told))
             except AssertionError:
                 raise AssertionError(f"seed {seed}") from None
         assert dict(db.items()) == model, f"seed {seed}"
@@ -260,7 +253,7 @@ def test_durable_writes_are_acknowledged_too(db: ferrisdb.Database) -> None:
     handler = Handler(fast=True)
     handler.durability = layout.DURABILITY_SYNC
     with serving(db.path, handler) as served:
-        _exchange(served.connect(), request("SET", "a", "b") * 50, b"+OK\r\n" * 50)
+        exchange(served.connect(), request("SET", "a", "b") * 50, b"+OK\r\n" * 50)
         assert db[b"a"] == b"b"
 
 
@@ -271,7 +264,7 @@ def test_values_larger_than_the_ring_are_committed_in_turn(db: ferrisdb.Database
         for n in range(3):
             sent = request("SET", f"l{n}", large) + request("SET", f"s{n}", n)
             threading.Thread(target=first.sendall, args=(sent,)).start()
-            _exchange(
+            exchange(
                 second,
                 request("SET", f"m{n}", large) + request("GET", f"m{n}"),
                 b"+OK\r\n" + bulk(large),
@@ -288,7 +281,7 @@ def test_a_batch_over_half_a_memtable_is_an_error_of_its_command(tmp_path: Path)
         client.sendall(request("SET", "k", b"v" * 200_000))
         assert receive_all(client) == b"-ERR internal error\r\n"
         # Plain ones are cut to what a memtable takes.
-        _exchange(served.connect(), request("SET", "k", b"v" * 60_000) * 20, b"+OK\r\n" * 20)
+        exchange(served.connect(), request("SET", "k", b"v" * 60_000) * 20, b"+OK\r\n" * 20)
 
 
 def test_counters_are_exact_while_memtables_are_flushed_under_them(tmp_path: Path) -> None:
@@ -360,8 +353,8 @@ def test_writes_under_way_when_the_coordinator_dies_get_their_true_outcome(tmp_p
         timer = threading.Timer(0.3, kill)
         timer.start()
         for n in range(1, 100_000):
-            _exchange(setting, request("SET", "s", n), b"+OK\r\n")
-            _exchange(counting, request("INCR", "n"), b":%d\r\n" % n)
+            exchange(setting, request("SET", "s", n), b"+OK\r\n")
+            exchange(counting, request("INCR", "n"), b":%d\r\n" % n)
             acknowledged = n
             if not timer.is_alive() and n % 50 == 0:
                 break
@@ -371,7 +364,7 @@ def test_writes_under_way_when_the_coordinator_dies_get_their_true_outcome(tmp_p
 def test_stop_ends_the_loop_and_a_later_run_goes_on(db: ferrisdb.Database) -> None:
     with serving(db.path, Handler(fast=True)) as served:
         client = served.connect()
-        _exchange(client, request("PING"), b"+PONG\r\n")
+        exchange(client, request("PING"), b"+PONG\r\n")
         served.server.post(served.server.stop)
         wait_until(lambda: not any(t.name == "server" for t in threading.enumerate()))
         client.sendall(request("PING") + request("X"))
@@ -390,7 +383,7 @@ def _server_cpu_s() -> float:
 
 def test_where_no_descriptor_is_left_connections_wait(db: ferrisdb.Database) -> None:
     with serving(db.path, Handler(fast=True)) as served:
-        _exchange(served.connect(), request("PING"), b"+PONG\r\n")
+        exchange(served.connect(), request("PING"), b"+PONG\r\n")
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         with socket.socket(socket.AF_UNIX) as client:
             before = _server_cpu_s()

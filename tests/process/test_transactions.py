@@ -27,15 +27,13 @@ LONGEST = b"\xff" * limits.KEY_BYTES_MAX
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("transactions")
-    with databases.opened(directory):
-        databases.wait_until_prepared(directory)
+    with databases.prepared(directory):
         yield directory
 
 
 @pytest.fixture
 def db(path: Path) -> Iterator[ferrisdb.Database]:
-    with ferrisdb.open(path, start=False, durability="os", timeout=20) as handle:
-        handle.clear()
+    with databases.emptied(path) as handle:
         handle.put_many([(b"k%d" % i, b"v%d" % i) for i in range(10)])
         yield handle
 

@@ -74,6 +74,24 @@ def opened(
         stop_service(path)
 
 
+@contextmanager
+def prepared(path: Path, **settings: int | float | str) -> Iterator[ferrisdb.Database]:
+    """Open a database, with these settings if any, once its service is at rest."""
+    if settings:
+        configure(path, **settings)
+    with opened(path) as db:
+        wait_until_prepared(path)
+        yield db
+
+
+@contextmanager
+def emptied(path: Path) -> Iterator[ferrisdb.Database]:
+    """Open a database whose service runs, and remove what is in it."""
+    with ferrisdb.open(path, start=False, durability="os", timeout=20) as db:
+        db.clear()
+        yield db
+
+
 def wait_until_prepared(path: Path | str) -> None:
     """Wait until the compactor has made the next memtable, so that the service is at rest."""
     names = SegmentNames.read(str(path))

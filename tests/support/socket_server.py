@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from ferrisdb.attached import Attached
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.batch import BatchBuffer
@@ -18,6 +20,9 @@ from ferrisdb.keys import DEFAULT_PREFIX
 from tests.support.databases import TIMEOUT_S
 
 NEVER_NS = 1 << 62
+
+BOTH = pytest.mark.parametrize("fast", [False, True], ids=["python", "kernel"])
+"""With commands that the handler carries out, and that the kernel does where it can."""
 
 
 class Waiting:
@@ -167,6 +172,12 @@ def receive_all(client: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return parts
+
+
+def exchange(client: socket.socket, sent: bytes, expected: bytes) -> None:
+    """Send bytes, and see that these are answered."""
+    client.sendall(sent)
+    assert receive(client, len(expected)) == expected
 
 
 def is_silent(client: socket.socket, seconds: float = 0.05) -> bool:

@@ -16,7 +16,6 @@ import time
 import weakref
 
 from ferrisdb import service as services
-from ferrisdb.backoff import Contention
 from ferrisdb.errors import (
     BatchTooLargeError,
     BusyError,
@@ -79,7 +78,6 @@ class Attached(Attachment):
         self._large_segments: dict[int, Segment] = {}
         self._large_lock = threading.Lock()
         #: How transactions of this handle have fared of late.
-        self.contention = Contention()
         self.timeout_ns = int(timeout * 1e9)
         self.default_durability = DURABILITIES[durability]
         self.cpu_count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

@@ -75,14 +75,7 @@ class Keyspace(SpaceMapping):
         Raises:  ConflictError, SnapshotTooOldError of the last attempt; else as
                  `Transaction.commit`.
         """
-        return transact.run(
-            self,
-            fn,
-            attempts=attempts,
-            timeout=timeout,
-            isolation=isolation,
-            durability=durability,
-        )
+        return transact.run(self, fn, attempts, timeout, isolation, durability)
 
     def write_batch(self, *, durability: str | None = None) -> WriteBatch:
         """Return a batch; as a context manager it commits at exit unless an exception passes."""

@@ -178,11 +178,13 @@ def lacks_space(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+# macOS: fsync only reaches the drive's cache; this is what fdatasync means elsewhere.
+_FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
+
+
 def _datasync(descriptor: int) -> None:
-    # macOS: fsync only reaches the drive's cache; F_FULLFSYNC is what fdatasync means elsewhere.
-    full = getattr(fcntl, "F_FULLFSYNC", None)
-    if full is not None:
-        fcntl.fcntl(descriptor, full)
+    if _FULL_SYNC is not None:
+        fcntl.fcntl(descriptor, _FULL_SYNC)
     else:
         os.fdatasync(descriptor)
 

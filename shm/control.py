@@ -26,12 +26,14 @@ has a cache line of its own. Stores are release, loads acquire, unless the order
 | 776 | 5 u64 | figures | of the tree, for stats, in the order of TreeFigures; relaxed |
 | 2048 | u64 | keyspaces | changes of the catalogue of key spaces in this generation |
 
-Doorbell, segment d0, DOORBELL_BYTES. Any client may write anything; it means nothing but "look".
+Doorbell, segment d0, DOORBELL_BYTES. Any client may write anything; it means "look", or is advice
+among clients.
 
 | offset | width | field | meaning |
 | --- | --- | --- | --- |
 | 0 | u32 | word | futex; add 1 and wake to wake the coordinator |
 | 64 | u32 | attention | add 1 when DIR/clients has news, then ring |
+| 2048 | 32 u64 | turns | 64 apart; whose turn it is at a contended key (kernel/turn.pyx) |
 
 Invariants, with what a reader sees if the coordinator dies between any two stores
 C1  A page without its magic is not there: it was being made. The next coordinator replaces it.

@@ -184,6 +184,9 @@ class Coordinator:
             case Reason.FAILED:
                 error = OSError(self.loop.error_number, "")
                 self._refuse(storage_error(error, self._memtables.wal.file.path))
+            case Reason.UNSYNCED:
+                error = OSError(self.loop.error_number, "")
+                self._poison(storage_error(error, self._memtables.wal.file.path, in_doubt=True))
             case Reason.ATTENTION:
                 self._ports.look()
                 self.jobs.take_answers()

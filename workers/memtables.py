@@ -196,7 +196,7 @@ class Memtables:
     def serve(self, loop: CommitLoop, *, loop_writes: bool) -> None:
         """Have the loop append to the active memtable and its WAL file, which recovery has synced.
 
-        Shape:  loop_writes, whether it writes the file itself or leaves that to its caller.
+        Shape:  loop_writes, whether it writes and syncs the file itself, or its caller does.
         """
         self._loop, self._loop_writes = loop, loop_writes
         self._set_log(self.wal.append_offset)

@@ -78,7 +78,7 @@ class Parts:
 def start(host: Host, *, loop_writes: bool) -> Parts:
     """Recover the database and publish it under a new generation; the caller holds LOCK.
 
-    Shape:  loop_writes, whether the commit loop writes the WAL itself.
+    Shape:  loop_writes, whether the commit loop writes and syncs the WAL itself.
     Raises: NotADatabaseError, FormatTooNewError, CorruptionError, StorageError,
             SharedMemoryFullError: nothing was lost or published.
     """

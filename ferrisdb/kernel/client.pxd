@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ferrisdb.kernel.readview cimport ReadView
 from ferrisdb.kernel.ring cimport RingProducer
 from ferrisdb.kernel.source cimport Hit
+from ferrisdb.kernel.turn cimport Turn
 
 cdef class Attachment(RingProducer):
     cdef uint8_t *slot
@@ -11,6 +12,7 @@ cdef class Attachment(RingProducer):
     cdef uint8_t *scratch
     cdef Py_ssize_t key_bytes_max
     cdef uint8_t slots_taken[256]
+    cdef Turn turn              # at keys that transactions fight for
     cdef int enter(self) except -1
     cdef int pin(self, uint64_t *seq) except -1
     cdef object value_at(self, bytes prefix, object key)

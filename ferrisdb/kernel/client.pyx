@@ -22,12 +22,13 @@ from libc.string cimport memcpy, memset
 
 from ferrisdb.kernel cimport layout as c
 from ferrisdb.kernel.batch cimport as_bytes
-from ferrisdb.kernel.cpu cimport (fence_full, futex_wait, load32_relaxed, load64_acquire,
-                                  monotonic_ns, pause, store32_release,
+from ferrisdb.kernel.cpu cimport (fence_full, futex_wait, hash_bytes, load32_relaxed,
+                                  load64_acquire, load_u64, monotonic_ns, pause, store32_release,
                                   store64_relaxed, store64_release, wall_us)
 from ferrisdb.kernel.readview cimport LOOKUP_WINDOW, NOT_OPEN, Probe, ReadView
 from ferrisdb.kernel.ring cimport METRIC_GETS, METRIC_REQUESTS, METRIC_SCANS, RingProducer
 from ferrisdb.kernel.source cimport Hit
+from ferrisdb.kernel.turn cimport Turn
 
 from ferrisdb import limits
 from ferrisdb.errors import (ClosedError, SnapshotTooOldError, StorageError,
@@ -63,6 +64,7 @@ cdef class Attachment(RingProducer):
         store64_relaxed(self.slot + c.SLOT_SEQ, 0xFFFFFFFFFFFFFFFF)
         store32_release(self.segment + c.CLIENT_SLOTS_USED, 1)
         self.view = None
+        self.turn = Turn(load_u64(self.segment + c.CLIENT_ID))
 
     def _set_view(self, ReadView view):
         self.view = view
@@ -236,6 +238,18 @@ cdef class Attachment(RingProducer):
                 raise MemoryError()
             self.window, self.window_room = grown, 2 * nbytes
         return 0
+
+    def take_turn(self, bytes key not None, int64_t least_us, bint first):
+        """Take the turn at a key that a transaction lost, if it is free (kernel/turn.pyx).
+
+        Shape:   least_us, how long the transaction takes; first, whether this is asked for the
+                 first time since it lost.
+        Returns: 0, it is taken; else how many us the present one lasts.
+        """
+        if self.alive == NULL or self.alive[0] != 1:
+            self._revive()
+        return self.turn.take(self.doorbell, hash_bytes(<const uint8_t *>PyBytes_AS_STRING(key),
+                                                        PyBytes_GET_SIZE(key)), least_us, first)
 
     def counters(self):
         """Return this handle's counters by name."""

@@ -52,6 +52,7 @@ cdef class CommitLoop(Judge):
     cdef void _await_company(self) noexcept nogil
     cdef int _step(self) except -1 nogil
     cdef int _after_write(self) noexcept nogil
+    cdef void _after_sync(self) noexcept nogil
     cdef int _gather(self) except -1 nogil
     cdef void _seal(self) noexcept nogil
     cdef int _write(self) noexcept nogil

@@ -17,6 +17,7 @@ class Reason(IntEnum):
     FAILED = 6
     IDLE = 7
     CONTROL = 8
+    UNSYNCED = 9
 
 class CommitLoop(Judge):
     @property

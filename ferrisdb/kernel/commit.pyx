@@ -10,8 +10,8 @@ asks for it, added to the memtable, made visible, answered; sleepers are woken l
 list is completed when the rings are empty or enough is pending, because nobody but scans waits
 for it.
 
-The loop leaves to its caller, with a reason, whatever is rare: syncing, rotating, attaching,
-fetching a large batch. With `fd < 0` the caller writes too; then the same history can run on a
+The loop leaves to its caller, with a reason, whatever is rare: rotating, attaching, fetching a
+large batch. With `fd < 0` the caller writes and syncs, too; then the same history can run on a
 simulated file system.
 
 Invariants
@@ -50,24 +50,39 @@ from ferrisdb.errors import ProtocolError, UsageError
 cdef extern from "<unistd.h>" nogil:
     ssize_t pwrite(int fd, const void *p, size_t n, int64_t offset)
 
+cdef extern from *:
+    """
+    #include <fcntl.h>
+    #include <unistd.h>
+    /* macOS: fsync reaches the drive's cache only; this is what fdatasync means elsewhere. */
+    #ifdef F_FULLFSYNC
+    #define fdb_datasync(fd) fcntl(fd, F_FULLFSYNC)
+    #else
+    #define fdb_datasync(fd) fdatasync(fd)
+    #endif
+    """
+    int fdb_datasync(int fd) nogil
+
 cpdef enum Reason:
     """Why `CommitLoop.run` came back."""
     TICK = 0            # the deadline, or a signal
     ATTENTION = 1       # the registry has news
     WRITE = 2           # the group is sealed: write it at wal_offset, then written()
-    SYNC = 3            # the group is written: sync the WAL file, then synced()
+    SYNC = 3            # the group is written by the caller: sync the WAL file, then synced()
     ROTATE = 4          # the memtable or the WAL file is full
     LARGE = 5           # a batch lies in a segment of its own: fetch it, then supply_large()
     FAILED = 6          # writing failed with error_number: refuse() the group, or poison()
     IDLE = 7            # only from step(): nothing to do
     CONTROL = 8         # a client asks for something: see control_ops, then answer_control()
+    UNSYNCED = 9        # syncing failed with error_number: poison()
 
 cdef enum:
     GROUP_BYTES = 1 << 20       # a group ends here, unless its first record alone is larger
     LINK_BEHIND_MAX = 256       # pending nodes that a busy loop leaves unlinked
     LINK_WAIT_NS = 4000         # how long fewer than 16 pending nodes wait for company
     TICK_SHIFT = 12             # 4,096 µs
-    ACTIVE_REQUESTS = 3         # a tick of who keeps a processor busy
+    ACTIVE_REQUESTS = 3         # a tick of who keeps a processor busy,
+    ACTIVE_US = 1024            # and the last one so late: who has left off no longer counts
     SYNC_WORTH_NS = 50_000      # syncs as long as this are shared with those who are on their way
     COMPANY_NS = 60_000         # how long they are waited for, and a third of the sync at most
     CROWDED_MAX = 16            # requests a tick from our own CPU before we leave it
@@ -121,8 +136,9 @@ cdef class CommitLoop(Judge):
                 uint64_t synced_to, uint64_t capacity, history=()):
         """Append from now on to this WAL file and memtable; only between groups.
 
-        Shape:   fd, open for writing, or -1: the caller writes (see WRITE); offset, synced_to and
-                 capacity in bytes of the file; history, the frozen memtables, for judgement.
+        Shape:   fd, open for writing, or -1: the caller writes and syncs (WRITE, SYNC); offset,
+                 synced_to and capacity in bytes of the file; history, the frozen memtables, for
+                 judgement.
         """
         if self.stage != STAGE_IDLE or self.entry_count:
             raise UsageError("a group is under way")
@@ -154,7 +170,7 @@ cdef class CommitLoop(Judge):
 
     @property
     def error_number(self):
-        """errno of the write that failed."""
+        """errno of the write or sync that failed."""
         return self._errno
 
     # The loop
@@ -238,9 +254,20 @@ cdef class CommitLoop(Judge):
         self.stage = STAGE_WRITTEN
         if self.group_sync:
             self.written_ns = monotonic_ns()
-            return SYNC
+            if self.fd < 0:
+                return SYNC
+            # Here and not in the caller, for whom all clients would wait.
+            while fdb_datasync(self.fd) != 0:
+                if errno != EINTR:
+                    self._errno = errno
+                    return UNSYNCED
+            self._after_sync()
         self._finish()
         return TICK
+
+    cdef void _after_sync(self) noexcept nogil:
+        self.wal_synced = self.wal_offset
+        self.sync_ns = monotonic_ns() - self.written_ns
 
     def group_view(self):
         """Return the sealed group's bytes, to be written at `wal_offset`."""
@@ -256,9 +283,8 @@ cdef class CommitLoop(Judge):
         """Say that the file is durable up to `wal_offset`; publishes and answers the group."""
         if self.stage != STAGE_WRITTEN:
             raise UsageError("no group is written")
-        self.wal_synced = self.wal_offset
-        self.sync_ns = monotonic_ns() - self.written_ns
         with nogil:
+            self._after_sync()
             self._finish()
 
     def refuse(self, uint32_t status):
@@ -490,7 +516,7 @@ cdef class CommitLoop(Judge):
         port.next_no = request.request_no + 1
         port.unanswered_no = request.unanswered_no
         port.sent = port.sent + 1 if port.tick == self.tick else 1
-        port.tick = self.tick
+        port.tick, port.last_us = self.tick, self.group_time_us
 
     cdef void _enter_record(self, const Port *port, Entry *entry,
                             const Request *request) noexcept nogil:
@@ -650,7 +676,8 @@ cdef class CommitLoop(Judge):
         self.serves_readers = False
         for i in range(self.port_end):
             if (self.ports[i].live and self.ports[i].tick == self.tick
-                    and self.ports[i].sent >= ACTIVE_REQUESTS):
+                    and self.ports[i].sent >= ACTIVE_REQUESTS
+                    and self.group_time_us - self.ports[i].last_us < ACTIVE_US):
                 active += 1
                 if self.ports[i].wake_fd >= 0:
                     self.serves_readers = True

@@ -37,6 +37,10 @@ FDB_INLINE void fdb_store32_release(void *p, uint32_t v) { __atomic_store_n((uin
 FDB_INLINE void fdb_store64_relaxed(void *p, uint64_t v) { __atomic_store_n((uint64_t *)p, v, __ATOMIC_RELAXED); }
 FDB_INLINE void fdb_store32_relaxed(void *p, uint32_t v) { __atomic_store_n((uint32_t *)p, v, __ATOMIC_RELAXED); }
 FDB_INLINE uint32_t fdb_add32(void *p, uint32_t v) { return __atomic_fetch_add((uint32_t *)p, v, __ATOMIC_SEQ_CST); }
+/* 1: *p was `expected` and is `v` now. */
+FDB_INLINE int fdb_swap64(void *p, uint64_t expected, uint64_t v) {
+    return __atomic_compare_exchange_n((uint64_t *)p, &expected, v, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
 FDB_INLINE void fdb_fence_full(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 FDB_INLINE void fdb_pause(void) {

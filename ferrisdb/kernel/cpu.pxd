@@ -11,6 +11,7 @@ cdef extern from "cpu.h" nogil:
     void store64_relaxed "fdb_store64_relaxed"(void *p, uint64_t v)
     void store32_relaxed "fdb_store32_relaxed"(void *p, uint32_t v)
     uint32_t add32 "fdb_add32"(void *p, uint32_t v)
+    bint swap64 "fdb_swap64"(void *p, uint64_t expected, uint64_t v)
     void fence_full "fdb_fence_full"()
     void pause "fdb_pause"()
     void prefetch "fdb_prefetch"(const void *p)

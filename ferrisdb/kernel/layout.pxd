@@ -34,10 +34,13 @@ cpdef enum:
     STATE_POISONED = 6
     STATE_MEMORY_FULL = 7
 
-    # Doorbell: written by every client, means nothing but "look".
+    # Doorbell: written by every client; promises nothing.
     DOORBELL_BYTES = 4096
     DOORBELL_WORD = 0               # u32, futex; incremented to wake the coordinator
     DOORBELL_ATTENTION = 64         # u32, incremented when the registry has news
+    DOORBELL_TURNS = 2048           # TURN_COUNT u64, kernel/turn.pyx; by the key's hash
+    TURN_COUNT = 32
+    TURN_BYTES = 64
 
     # Client segment: written by one client process and the coordinator.
     CLIENT_MAGIC = 0                # u64 "FDBCLNT\0"

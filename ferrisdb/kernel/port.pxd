@@ -20,7 +20,8 @@ cdef struct Port:
     uint64_t next_no            # the request number that must come next, 0: whatever comes
     uint64_t unanswered_no
     uint64_t known_max          # highest request with an outcome from before this generation
-    uint64_t tick               # last tick in which it sent something
+    uint64_t last_us            # T of the group of its last request
+    uint64_t tick               # the tick that this was in
     uint32_t sent               # requests in that tick
     uint8_t client_id[16]
     bint live

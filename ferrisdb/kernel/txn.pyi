@@ -1,12 +1,14 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ferrisdb.errors import ConflictError
 from ferrisdb.kernel.batch import BatchBuffer
 from ferrisdb.kernel.client import Pin
 from ferrisdb.kernel.space import Space
 from ferrisdb.read_set import RangeRead
+
+_T = TypeVar("_T")
 
 class TxSpace:
     def __init__(self, space: Space, core: TxCore | None) -> None: ...
@@ -76,7 +78,10 @@ class TxCore(TxSpace):
     ) -> None: ...
     def commit(self) -> None: ...
     def finish(self) -> None: ...
-    def end(self) -> None: ...
+    @classmethod
+    def attempt(
+        cls, space: Space, fn: Callable[[Self], _T], durability: int, isolation: str
+    ) -> _T: ...
     def rollback(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

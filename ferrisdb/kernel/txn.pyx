@@ -339,10 +339,25 @@ cdef class TxCore(TxSpace):
         self.live()
         self.done = True
 
-    def end(self):
-        """Commit, unless it has been committed or rolled back."""
-        if not self.done:
-            self.commit()
+    @classmethod
+    def attempt(cls, Space space not None, fn, int durability, isolation):
+        """Call `fn` with a new transaction and commit it; returns what `fn` returned.
+
+        Raises:  what `fn` and `commit` raise: then nothing of it is committed, nor anything if
+                 `fn` has rolled it back.
+        """
+        cdef TxCore tx = cls(space, durability, isolation, False)
+        cdef Attachment attached = space.attached
+        try:
+            result = fn(tx)
+            if not tx.done:
+                tx.commit()
+        finally:
+            tx.done = True
+            tx.let_go()
+        if attached.turn.word:
+            attached.turn.won(attached.doorbell)
+        return result
 
     def rollback(self):
         """Forget everything; the transaction is used up. Once it has ended: nothing happens."""

@@ -46,7 +46,8 @@ cdef class Scan:
     cdef int64_t left           # rows until the limit; below 0: no limit
     cdef uint64_t snapshot_seq, now_us
     cdef uint32_t prefix_bytes
-    cdef Row rows[BATCH_ROWS]
+    cdef Row *rows
+    cdef int64_t row_room       # BATCH_ROWS, or the limit if that is less
     cdef uint8_t *arena
     cdef uint64_t arena_used, arena_room
     # Once, with the fields above from `reverse` on set.

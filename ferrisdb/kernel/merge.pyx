@@ -10,7 +10,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 from ferrisdb.kernel.cpu cimport compare
 from ferrisdb.kernel.source cimport KIND_DELETE, Source
@@ -271,6 +271,10 @@ cdef class Scan:
     cdef int begin(self, list sources, list tombstones, bytes start, bytes end) except -1:
         cdef RangeTombstones one
         cdef Py_ssize_t i
+        self.row_room = BATCH_ROWS if self.left < 0 else min(self.left, <int64_t>BATCH_ROWS)
+        self.rows = <Row *>malloc((self.row_room + 1) * sizeof(Row))
+        if self.rows == NULL:
+            raise MemoryError
         self.sources = sources
         self.tombstones = tombstones
         self.source = <Source?>sources[0] if len(sources) == 1 else Merge(sources)
@@ -292,6 +296,7 @@ cdef class Scan:
 
     def __dealloc__(self):
         free(self.ranges)
+        free(self.rows)
         free(self.arena)
 
     cdef bint _in_range(self) noexcept nogil:
@@ -382,7 +387,7 @@ cdef class Scan:
         cdef Row *row
         cdef bytes key, value
         while not self.done and rows_max > 0:
-            batch = min(rows_max, <int64_t>BATCH_ROWS)
+            batch = min(rows_max, self.row_room)
             if long_fetch:
                 with nogil:
                     count = self._gather(batch, True)

@@ -47,7 +47,7 @@ def bounds(Space owner not None, start, end, prefix):
         return space, prefix_end(space)
     first = space if start is None else space + checked_key(owner, "start", start)
     if end is None:
-        return first, prefix_end(space)
+        return first, owner.behind
     return first, space + checked_key(owner, "end", end)
 
 

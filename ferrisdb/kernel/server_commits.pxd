@@ -66,6 +66,7 @@ cdef class Commits(Connections):
                           uint64_t snapshot_seq, bytes checks, uint64_t expiry_us) except? -1
     cdef bint is_due(self, int durability) noexcept
     cdef int push_all(self) except -1
+    cdef bint has_answers(self) noexcept
     cdef int take_answers(self) except -1
     cdef int _land(self, Flight *flight, uint32_t index) except -1
     cdef int _land_gather(self, Flight *flight, uint32_t status) except -1

@@ -259,12 +259,16 @@ cdef class Commits(Connections):
 
     # Out of it
 
+    cdef bint has_answers(self) noexcept:
+        """Tell whether answers have come that were not taken."""
+        self.attached.absorb()
+        return self.taken_no != self.attached.done_no
+
     cdef int take_answers(self) except -1:
         """Take every answer that has come."""
         cdef uint32_t index
         cdef Flight *flight
-        self.attached.absorb()
-        if self.taken_no == self.attached.done_no:
+        if not self.has_answers():
             return 0
         self.progress_ns = self.now_ns
         while self.taken_no < self.attached.done_no:

@@ -24,7 +24,7 @@ from ferrisdb.kernel.ring cimport METRIC_GETS
 from ferrisdb.kernel.source cimport KIND_DELETE
 
 from ferrisdb.errors import HistoryGoneError, KeyspaceDroppedError, SnapshotTooOldError
-from ferrisdb.keys import CATALOGUE_IDS
+from ferrisdb.keys import CATALOGUE_IDS, prefix_end
 
 
 cdef class Space:
@@ -37,6 +37,7 @@ cdef class Space:
 
     def __init__(self, Attachment attached not None, bytes prefix not None, keyspace_id=0):
         self.attached, self.prefix, self.keyspace_id = attached, prefix, keyspace_id
+        self.behind = prefix_end(prefix)
 
     cdef int enter(self) except -1:
         """Begin a call that reads (K1)."""

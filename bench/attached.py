@@ -21,8 +21,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench.engines import Ferris, Lmdb, Rocks
-from bench.measuring import Seconds, each_call, keys_of, parts, table, write_json
+from ferrisdb.bench.engines import Ferris, Lmdb, Rocks
+from ferrisdb.bench.measuring import Seconds, each_call, keys_of, parts, table, write_json
 
 VALUE_BYTES = 100
 BATCH_ROWS = 1000

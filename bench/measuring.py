@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from typing import Any
 
-from bench.machine import facts
+from ferrisdb.bench.machine import facts
 
 Seconds = dict[str, dict[str, list[float]]]
 

@@ -30,9 +30,9 @@ from typing import Any, Final
 import numpy as np
 
 import ferrisdb
-from bench import machine
-from bench.histogram import Histogram
-from bench.rewriting import (
+from ferrisdb.bench import machine
+from ferrisdb.bench.histogram import Histogram
+from ferrisdb.bench.rewriting import (
     ENTRY_BYTES,
     Mix,
     Plan,

@@ -28,8 +28,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from bench.measuring import write_json
-from bench.redis_server import Running, ferrisdb_running, program, redis_running
+from ferrisdb.bench.measuring import write_json
+from ferrisdb.bench.redis_server import Running, ferrisdb_running, program, redis_running
 
 VALUE_BYTES = 100
 CONNECTIONS = 50

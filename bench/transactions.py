@@ -30,7 +30,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import ferrisdb
-from bench.measuring import keys_of, parts, write_json
+from ferrisdb.bench.measuring import keys_of, parts, write_json
 
 VALUE_BYTES = 100
 HOT = b"hot"

@@ -20,8 +20,8 @@ import tempfile
 import time
 from typing import Any
 
-from bench.engines import ENGINES
-from bench.measuring import Seconds, each_call, each_row, keys_of, parts, table, write_json
+from ferrisdb.bench.engines import ENGINES
+from ferrisdb.bench.measuring import Seconds, each_call, each_row, keys_of, parts, table, write_json
 
 VALUE = bytes(range(100))
 BATCH_ROWS = 1000

@@ -7,8 +7,6 @@ so, and FERRISDB_TRACEBACK=1 shows it whole.
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import os
 import sys
 import traceback
@@ -18,6 +16,7 @@ import click
 
 from ferrisdb import __version__, errors, exit_codes
 from ferrisdb.cli.failure import CommandFailure
+from ferrisdb.cli.lazy_group import LazyGroup
 from ferrisdb.exit_codes import ExitCode
 
 COMMANDS = {
@@ -36,6 +35,7 @@ COMMANDS = {
     "verify": "ferrisdb.cli.verify:verify",
     "dump": "ferrisdb.cli.dump:dump",
     "repair": "ferrisdb.cli.repair:repair",
+    "bench": "ferrisdb.cli.bench:bench",
 }
 """Where each command is: module and attribute, in the order that help shows."""
 
@@ -46,34 +46,21 @@ class _ReaderGone(Exception):
     """Whoever read our standard output has closed it."""
 
 
-class _LazyGroup(click.Group):
-    """A group that imports a command when it is named."""
+class _Application(LazyGroup):
+    """The group of all commands."""
 
     def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
         # click would end the process with 1 here, which for `get` means an absent key.
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise _ReaderGone from error
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        place = COMMANDS.get(cmd_name)
-        if place is None:
-            near = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
-            raise click.UsageError(f"no command {cmd_name!r}; {hint}", ctx)
-        module, _, attribute = place.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
 
 @click.group(
-    cls=_LazyGroup,
+    cls=_Application,
+    places=COMMANDS,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.rewrite import Settings, run, wait_for_the_end
-from bench.rewriting import Mix
+from ferrisdb.bench.rewrite import Settings, run, wait_for_the_end
+from ferrisdb.bench.rewriting import Mix
 
 SMALL = {"memtable_bytes": 1 << 20, "table_bytes": 1 << 20, "level_base_bytes": 4 << 20}
 

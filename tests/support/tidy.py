@@ -1,6 +1,6 @@
 """Read sources for the tidy tests: who imports whom, how long, which names.
 
-`shm/` and `workers/` are read under `ferrisdb/`, where links of these names lead to them.
+`shm/`, `workers/` and `bench/` are read under `ferrisdb/`, where links of these names lead to them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ LAYERS = {
     "engine": 3,
     "workers": 5,
     "cli": 5,
+    "bench": 6,
 }
 LAYER_OF_THE_HANDLE = 4
 """database, snapshot, resp ...: whatever LAYERS does not name."""
 
 UPWARD_ALLOWED = {
     ("ferrisdb.cli.serve", "ferrisdb.workers"): "`ferrisdb serve` becomes the coordinator",
+    ("ferrisdb.cli.bench", "ferrisdb.bench"): "`ferrisdb bench` is the harness's command",
 }
 
 BANNED_MODULES = {"time", "random"}
@@ -66,6 +68,7 @@ ALLOWED = {
     "ferrisdb/workers/reader.py": ({"threading.Thread"}, "listens to the hub"),
     "ferrisdb/workers/log_sync.py": ({"threading.Thread"}, "syncs behind the commits"),
     "ferrisdb/workers/publisher.py": ({"os.open"}, "punches a table that is unlinked"),
+    "ferrisdb/bench/": ({"*"}, "a program of its own, which measures the package as people use it"),
     "ferrisdb/shm/": ({"os.open", "open", "os.urandom"}, "segments and locks are not durable"),
 }
 
@@ -73,7 +76,8 @@ ALLOWED = {
 def python_files(root: Path) -> list[Path]:
     """Return every Python file of the tree, the linked packages under their import path."""
     found: list[Path] = []
-    for top in ("ferrisdb", "ferrisdb/shm", "ferrisdb/workers", "tests", "bench", "scripts"):
+    linked = ("ferrisdb/shm", "ferrisdb/workers", "ferrisdb/bench")
+    for top in ("ferrisdb", *linked, "tests", "scripts"):
         found += [p for p in (root / top).rglob("*.py") if p not in found]
     return sorted(set(found))
 
@@ -115,10 +119,25 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
         yield from ((node.lineno, name) for name in names if name.split(".")[0] == "ferrisdb")
 
 
+def bare_imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and name of each import of a linked package without `ferrisdb.` before it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        linked = [name for name in names if name.split(".")[0] in ("bench", "shm", "workers")]
+        yield from ((node.lineno, name) for name in linked)
+
+
 def may_import(importer: str, imported: str) -> bool:
     """Tell whether the layers allow the import; both are full dotted names."""
     if importer == "ferrisdb":
         return True  # the root only re-exports
+    if importer.startswith("ferrisdb.bench") and imported == "ferrisdb":
+        return True  # it measures what people import
     _, *rest = imported.split(".")
     if not rest or rest[0][0].isupper() or rest[0] in ("open", "__version__"):
         return rest == ["__version__"]  # nothing inside imports from the package root

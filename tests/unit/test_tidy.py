@@ -35,6 +35,13 @@ def test_imports_point_downward(path: Path) -> None:
     assert not breaches
 
 
+@pytest.mark.parametrize("path", PYTHON, ids=_name)
+def test_linked_packages_are_imported_by_one_name(path: Path) -> None:
+    # Another name would load a second copy of every class.
+    bare = [f"line {line}: {name}" for line, name in tidy.bare_imports(path)]
+    assert not bare, "import it from ferrisdb"
+
+
 @pytest.mark.parametrize("path", [*PYTHON, *CYTHON], ids=_name)
 def test_files_stay_small(path: Path) -> None:
     count = len(path.read_text(encoding="utf-8").splitlines())

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bench.histogram import PERCENTILES, Histogram
+from ferrisdb.bench.histogram import PERCENTILES, Histogram
 
 
 @pytest.mark.parametrize("seed", range(5))

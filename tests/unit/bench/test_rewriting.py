@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.rewriting import (
+from ferrisdb.bench.rewriting import (
     KEY_BYTES,
     VALUE_BYTES,
     Mix,

@@ -79,7 +79,7 @@ def write(directory: str, scratch: str, mix: Mix) -> dict[str, Any]:
             written.acked[numbers] = states
             made[0] = plan.made
         seconds = time.perf_counter() - begin
-    return {"seconds": seconds, "accepted_bytes": accepted, "batch": latencies.counts}
+    return {"seconds": seconds, "accepted_bytes": accepted, "batch": latencies}
 
 
 def read(directory: str, scratch: str, settings: Settings) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def read(directory: str, scratch: str, settings: Settings) -> dict[str, Any]:
                     raise SystemExit(f"{key!r}: {value!r}, where {acked} to {sent} may be seen")
                 found += value is not None
             time.sleep(settings.read_pause_s)
-    return {"get": latencies.counts, "found": found}
+    return {"get": latencies, "found": found}
 
 
 def _played(role: str, directory: str, scratch: str, settings: Settings, answers: Any) -> None:
@@ -195,7 +195,7 @@ def run(directory: str, scratch: str, settings: Settings) -> dict[str, Any]:
             live_bytes = len(written.live()) * ENTRY_BYTES
             accepted = wrote["accepted_bytes"]
             result |= {"fill_s": wrote["seconds"], "accepted_bytes": accepted}
-            result |= {"live_bytes": live_bytes, "batch": Histogram(wrote["batch"]).summary()}
+            result |= {"live_bytes": live_bytes, "batch": wrote["batch"].summary()}
             result["until_paid_s"] = result["fill_s"] + wait_until(db, "paid")
             result["paid"] = {"space": space(directory, live_bytes)}
             result["until_rest_s"] = result["until_paid_s"] + wait_until(db, "at rest")
@@ -212,7 +212,7 @@ def run(directory: str, scratch: str, settings: Settings) -> dict[str, Any]:
         role, reads = answers.get()
         if reads is None:
             raise SystemExit("the process that had to read failed")
-        result["get"] = Histogram(reads["get"]).summary() | {"found": reads["found"]}
+        result["get"] = reads["get"].summary() | {"found": reads["found"]}
         for process in roles.values():
             process.join()
         wait_until(db, "at rest")

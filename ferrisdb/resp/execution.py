@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ferrisdb.resp.session import Session
     from ferrisdb.resp.watch import Watch
 
+
 def read(session: Session, command: Command, args: list[bytes]) -> Reply:
     """Run a command that only reads; returns its reply.
 

@@ -13,7 +13,9 @@ import click
 from ferrisdb.cli.lazy_group import LazyGroup
 from ferrisdb.exit_codes import ExitCode
 
-COMMANDS: Final[dict[str, str]] = {}
+COMMANDS: Final[dict[str, str]] = {
+    "budget": "ferrisdb.bench.budget.command:budget",
+}
 """Where each command is: module and attribute, in the order that help shows."""
 
 

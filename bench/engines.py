@@ -25,7 +25,7 @@ class Ferris:
     shared = True
 
     def __init__(self, folder: str, settings: dict[str, Any] | None = None) -> None:
-        os.makedirs(folder)
+        os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, "ferrisdb.toml"), "w", encoding="ascii") as file:
             file.writelines(f"{name} = {value}\n" for name, value in (settings or {}).items())
         self.db = ferrisdb.open(folder, timeout=60, durability="os")

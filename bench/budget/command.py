@@ -1,0 +1,109 @@
+"""The command `bench budget`: measure rows, show them, write them down."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ferrisdb.bench import machine
+from ferrisdb.bench.budget import table
+from ferrisdb.bench.budget.figures import BudgetError, Measured, Row
+from ferrisdb.bench.budget.rows import ROWS
+from ferrisdb.bench.budget.run import Run, Settings
+from ferrisdb.bench.measuring import versions
+from ferrisdb.exit_codes import ExitCode
+
+DEFAULT = Settings()
+
+
+def measure(
+    rows: Sequence[Row], settings: Settings, folder: str, *, quiet: bool = False
+) -> list[Measured]:
+    """Measure rows, one after the other; one that fails says why, and the next ones go on."""
+    done = []
+    with Run(settings, folder, lambda text: None if quiet else click.echo(text, err=True)) as run:
+        for row in rows:
+            run.say(f"-- {row.name}: {row.work}")
+            begin = time.monotonic()
+            try:
+                figures = tuple(row.measure(run))
+                done.append(Measured(row, figures, time.monotonic() - begin))
+            except BudgetError as error:
+                run.say(f"{row.name} was not measured: {error}")
+                done.append(Measured(row, seconds=time.monotonic() - begin, why=str(error)))
+    return done
+
+
+def to_json(
+    measured: Sequence[Measured], settings: Settings, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what is written to budget.json."""
+    return {
+        "machine": facts | {"versions": versions()},
+        "settings": asdict(settings),
+        "rows": [each.to_json() for each in measured],
+    }
+
+
+def _list_rows(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    del option
+    if wanted:
+        for row in ROWS:
+            click.echo(f"{row.name:12} {row.work}")
+            click.echo(f"{'':12} asked: {'; '.join(asked.text() for asked in row.asked)}")
+        context.exit()
+
+
+def _numbers(context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1:
+        raise click.BadParameter(f"{text!r} is no list of counts, such as 1,2,4", context, option)
+    return found
+
+
+@click.command()
+@click.argument("rows", nargs=-1, metavar="[ROW]...")
+@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_rows,
+              help="Name the rows, and end.")  # fmt: skip
+@click.option("--out", type=click.Path(file_okay=False), metavar="DIR",
+              help="Write budget.json and budget.md there.")  # fmt: skip
+@click.option("--folder", type=click.Path(exists=True, file_okay=False), metavar="DIR",
+              help="Where the databases lie: on a disk whose sync is worth measuring.")  # fmt: skip
+@click.option("--keys", default=DEFAULT.keys, show_default=True, type=click.IntRange(1000),
+              help="Keys of the stores that are read.")  # fmt: skip
+@click.option("--calls", default=DEFAULT.calls, show_default=True, type=click.IntRange(100),
+              help="Reads of one engine in a round.")  # fmt: skip
+@click.option("--rounds", default=DEFAULT.rounds, show_default=True, type=click.IntRange(1))
+def budget(rows: tuple[str, ...], out: str | None, folder: str | None, **sizes: Any) -> ExitCode:
+    """Measure what the project promises, row by row, beside other stores.
+
+    Without a ROW, all of them. Exits with 0 where every row was measured, whether or not it holds.
+    """
+    known = {row.name: row for row in ROWS}
+    for name in rows:
+        if name not in known:
+            raise click.UsageError(f"no row {name!r}; there are {', '.join(known)}")
+    settings = Settings(**sizes)
+    facts = machine.facts(folder or tempfile.gettempdir())
+    with tempfile.TemporaryDirectory(prefix="ferrisdb-budget-", dir=folder) as place:
+        measured = measure([known[name] for name in rows] or ROWS, settings, place)
+    for line in table.lines(measured):
+        click.echo(line)
+    if out is not None:
+        os.makedirs(out, exist_ok=True)
+        with open(os.path.join(out, "budget.json"), "w", encoding="utf-8") as file:
+            json.dump(to_json(measured, settings, facts), file, indent=1)
+            file.write("\n")
+        with open(os.path.join(out, "budget.md"), "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in table.markdown(measured))
+    return ExitCode.UNAVAILABLE if any(each.why for each in measured) else ExitCode.OK

@@ -1,0 +1,37 @@
+"""The rows, in the order and the words of DESIGN.md 8, and what each asks for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ferrisdb.bench.budget import reads
+from ferrisdb.bench.budget.figures import Asked, Row
+
+ROWS: Final = (
+    Row(
+        "get",
+        "random get, attached, fully compacted",
+        (Asked("get", 2.5, ("lmdb",)), Asked("get", 10, ("rocksdict",))),
+        reads.get,
+    ),
+    Row(
+        "get-tables",
+        "the same with 6 more tables and memtables that miss",
+        (Asked("get", 2, ("lmdb",)),),
+        reads.get_tables,
+    ),
+    Row(
+        "missing",
+        "missing get",
+        (Asked("compacted", 4, ("lmdb",)),),
+        reads.missing,
+    ),
+    Row(
+        "multi-get",
+        "multi_get of 100",
+        (Asked("compacted", 6, ("lmdb",)), Asked("6 more tables", 3, ("lmdb",))),
+        reads.multi_get,
+    ),
+    Row("scan", "full scan, rows to Python", (Asked("scan", 1.5, ("lmdb",)),), reads.scan),
+    Row("range", "range of 50", (Asked("range", 2, ("lmdb",)),), reads.ranges),
+)

@@ -61,16 +61,6 @@ def _list_rows(context: click.Context, option: click.Parameter, wanted: bool) ->
         context.exit()
 
 
-def _numbers(context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
-    try:
-        found = tuple(int(word) for word in text.split(","))
-    except ValueError:
-        found = ()
-    if not found or min(found) < 1:
-        raise click.BadParameter(f"{text!r} is no list of counts, such as 1,2,4", context, option)
-    return found
-
-
 @click.command()
 @click.argument("rows", nargs=-1, metavar="[ROW]...")
 @click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_rows,
@@ -84,6 +74,18 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> tupl
 @click.option("--calls", default=DEFAULT.calls, show_default=True, type=click.IntRange(100),
               help="Reads of one engine in a round.")  # fmt: skip
 @click.option("--rounds", default=DEFAULT.rounds, show_default=True, type=click.IntRange(1))
+@click.option("--fill-keys", default=DEFAULT.fill_keys, show_default=True,
+              type=click.IntRange(1000), help="Keys of each fill.")  # fmt: skip
+@click.option("--fill-rounds", default=DEFAULT.fill_rounds, show_default=True,
+              type=click.IntRange(1), help="Fills of each engine.")  # fmt: skip
+@click.option("--puts", default=DEFAULT.puts, show_default=True, type=click.IntRange(100),
+              help="Single puts of a round.")  # fmt: skip
+@click.option("--synced-puts", default=DEFAULT.synced_puts, show_default=True,
+              type=click.IntRange(10), help="Synced ones of a round.")  # fmt: skip
+@click.option("--seconds", default=DEFAULT.seconds, show_default=True,
+              type=click.FloatRange(0.1), help="Of a round of several processes.")  # fmt: skip
+@click.option("--writers", default=DEFAULT.writers, show_default=True, type=click.IntRange(1),
+              help="Processes that write at once.")  # fmt: skip
 def budget(rows: tuple[str, ...], out: str | None, folder: str | None, **sizes: Any) -> ExitCode:
     """Measure what the project promises, row by row, beside other stores.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ferrisdb.bench.budget import reads
+from ferrisdb.bench.budget import fills, processes, reads, writers, writes
 from ferrisdb.bench.budget.figures import Asked, Row
 
 ROWS: Final = (
@@ -34,4 +34,37 @@ ROWS: Final = (
     ),
     Row("scan", "full scan, rows to Python", (Asked("scan", 1.5, ("lmdb",)),), reads.scan),
     Row("range", "range of 50", (Asked("range", 2, ("lmdb",)),), reads.ranges),
+    Row(
+        "fill",
+        'random fill, batches of 1,000, "os": to the last acknowledgement, and to no debt',
+        (
+            Asked("acknowledged", 1.5, ("rocksdict", "plyvel")),
+            Asked("no debt", 1.5, ("rocksdict", "plyvel")),
+        ),
+        fills.fill,
+    ),
+    Row(
+        "put-os",
+        'single put, "os", visible to all processes',
+        (Asked("put", 0.9, ("rocksdict",)),),
+        writes.put_os,
+    ),
+    Row(
+        "put-sync",
+        'single put, "sync", 1 process',
+        (Asked("put", 0.9, ("plyvel",)),),
+        writes.put_sync,
+    ),
+    Row(
+        "put-sync-8",
+        'put, "sync", 8 processes',
+        (Asked("put", 4, ("sqlite", "lmdb")),),
+        writers.writers,
+    ),
+    Row(
+        "readers",
+        "reads from N processes, scaling",
+        (Asked("scaling to 2", 1, ("lmdb",)), Asked("scaling to 4", 1, ("lmdb",))),
+        processes.readers,
+    ),
 )

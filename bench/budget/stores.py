@@ -52,7 +52,7 @@ class Stores:
         for name in (OURS, *READ_PEERS):
             self._say(f"loading {len(self.keys):,} keys into {name}")
             try:
-                engine = ENGINES[name](os.path.join(self._folder, name))
+                engine = ENGINES[name](self.folder_of(name))
             except ModuleNotFoundError as error:
                 self._say(f"{name} is left out: {error}; pip install {error.name}")
                 continue
@@ -101,6 +101,10 @@ class Stores:
             found = sum(1 for _ in engine.all_rows())
             if found != row_count:
                 raise BudgetError(f"{engine.name} has {found} rows, and not {row_count}")
+
+    def folder_of(self, engine: str) -> str:
+        """Return where an engine's files are."""
+        return os.path.join(self._folder, engine)
 
     def table_counts(self) -> dict[str, int]:
         """Return how many tables ours has, by level."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from ferrisdb.bench.budget.figures import OURS, Figure, Measured, Verdict
+from ferrisdb.bench.budget.figures import OURS, Figure, Measured, Row, Verdict
 
 HEAD = ("work", "ferrisdb", "peers", "ratio", "asked", "holds")
 
 
 def lines(measured: Sequence[Measured]) -> Iterator[str]:
     """Yield a table's lines, aligned."""
-    cells = [HEAD, *_cells(measured)]
+    cells = [HEAD, *_cells(measured, lambda row: row.name)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEAD))]
     for row in cells:
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -22,19 +22,19 @@ def markdown(measured: Sequence[Measured]) -> Iterator[str]:
     """Yield the same table in Markdown."""
     yield f"| {' | '.join(HEAD)} |"
     yield f"|{' --- |' * len(HEAD)}"
-    for row in _cells(measured):
+    for row in _cells(measured, lambda row: row.work):
         yield f"| {' | '.join(row)} |"
 
 
-def _cells(measured: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
+def _cells(measured: Sequence[Measured], name: Callable[[Row], str]) -> Iterator[tuple[str, ...]]:
     for each in measured:
         if each.why is not None:
-            yield (each.row.work, "", "", "", _all_asked(each), f"not measured: {each.why}")
+            yield (name(each.row), "", "", "", _all_asked(each), f"not measured: {each.why}")
             continue
         verdicts = each.verdicts()
         for figure in each.figures:
-            work = each.row.work
-            if figure.name not in (each.row.name, work) and len(each.figures) > 1:
+            work = name(each.row)
+            if len(each.figures) > 1:
                 work = f"{work}: {figure.name}"
             own = [verdict for verdict in verdicts if verdict.figure == figure.name]
             yield (
@@ -46,7 +46,7 @@ def _cells(measured: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
                 "; ".join("holds" if verdict.holds else "does not" for verdict in own),
             )
         for asked in each.not_compared():
-            yield (each.row.work, "", "", "", asked.text(), "nothing to compare with")
+            yield (name(each.row), "", "", "", asked.text(), "nothing to compare with")
 
 
 def _all_asked(each: Measured) -> str:

@@ -1,0 +1,73 @@
+"""redis-server: everything in memory, with an append-only file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Final
+
+from ferrisdb.bench.engines.base import OS
+from ferrisdb.bench.engines.over_socket import OverSocket
+from ferrisdb.bench.redis_server import redis_running
+
+PROGRAMS: Final = ("redis-server", "redis-check-rdb")
+"""Debian's redis-server is a link to the second, which is in another package, too."""
+
+
+class Redis(OverSocket):
+    """redis-server, by a Unix socket, with an append-only file."""
+
+    name = "redis"
+    title = "Redis"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "scan": "Redis keeps no order of keys",
+        "mix": "Redis syncs every write or none",
+    }
+
+    @classmethod
+    def settings_of(cls, durability: str) -> str:
+        """Say how it is set up."""
+        policy = "everysec" if durability == OS else "always"
+        return (
+            f"appendonly yes, appendfsync {policy}, no snapshots; a Unix socket, the same lean"
+            " client as FerrisDB's, no pipelining; all data in memory"
+        )
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Say whether there is a redis-server."""
+        if any(shutil.which(name) for name in PROGRAMS):
+            return None
+        return "the program redis-server is not there: install Debian's redis-server"
+
+    @classmethod
+    def version(cls) -> str:
+        """Return the server's version."""
+        program = next(path for name in PROGRAMS if (path := shutil.which(name)))
+        done = subprocess.run(
+            ["redis-server", "--version"],
+            executable=program,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        words = dict(word.partition("=")[::2] for word in done.stdout.split())
+        return words.get("v", "unknown")
+
+    @classmethod
+    @contextmanager
+    def served(cls, folder: str, settings: dict[str, Any] | None = None) -> Iterator[None]:
+        """Run the server."""
+        del settings
+        with redis_running(folder):
+            yield
+
+    def _path(self, folder: str) -> str:
+        return os.path.join(folder, "redis.sock")
+
+    def _choose(self, durability: str) -> None:
+        policy = b"everysec" if durability == OS else b"always"
+        self._call(b"CONFIG", b"SET", b"appendfsync", policy)

@@ -38,8 +38,15 @@ def mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 def keys_of(numbers: npt.NDArray[np.uint64]) -> list[bytes]:
     """Return the keys of key numbers."""
-    digits = mixed(numbers).astype(">u8").tobytes().hex().encode()
-    return [digits[at : at + KEY_BYTES] for at in range(0, len(digits), KEY_BYTES)]
+    return digits_of(mixed(numbers))
+
+
+def digits_of(numbers: npt.NDArray[np.uint64]) -> list[bytes]:
+    """Return the 16 hex digits of each number."""
+    digits = numbers.astype(">u8").tobytes().hex().encode()
+    # Much faster than cutting it in a loop.
+    found: list[bytes] = np.frombuffer(digits, dtype=f"S{KEY_BYTES}").tolist()
+    return found
 
 
 def value_of(key: bytes, state: int) -> bytes:

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, cdivision=True
 """Write one table, front to back, from entries in key order.
 
-Private memory holds the tail of the file that isn't a whole 1 MiB yet, 12 bytes for each unique
+Private memory holds the tail of the file that isn't a whole 2 MiB yet, 12 bytes for each unique
 key (its hash and place, for the hash index at the end) and the block index; never the entries.
 
 Long because the sections of a table are written by one object, in one order.
@@ -30,7 +30,8 @@ from ferrisdb.errors import ClosedError, UsageError
 from ferrisdb.kernel import properties as layout
 
 cdef enum:
-    FLUSH_BYTES = 1 << 20
+    # A huge page: what one write fills, ext4 and xfs keep in one, and map by one.
+    FLUSH_BYTES = 1 << 21
 
     # Why the last build_from came back.
     STOP_END = 0
@@ -98,7 +99,7 @@ cdef class TableBuilder:
     def __init__(self, file, *, uint64_t file_number, bytes database_id not None,
                  uint64_t created_us, uint64_t gc_floor=0, uint64_t block_bytes=4096,
                  bint bottom=False, origin=layout.NO_ORIGIN, bint filtered=False):
-        """Begin a table in `file`, whose `append` is called with about 1 MiB at a time.
+        """Begin a table in `file`, whose `append` is called with 2 MiB at a time.
 
         Shape:  what `append` gets is a memoryview, released when it returns. `bottom`: nothing
                 older than these entries lies in any other table, and range tombstones at or below
@@ -420,7 +421,7 @@ cdef class TableBuilder:
         # Hand whole pages to the file; the last flush of the page area hands over all there is.
         cdef uint64_t count = self.out.used, at = 0, n
         if not all_of_it:
-            count &= ~<uint64_t>(TABLE_PAGE_BYTES - 1)
+            count &= ~<uint64_t>(FLUSH_BYTES - 1)
         while at < count:
             n = min(<uint64_t>TABLE_PAGE_BYTES, count - at)
             extend_u32(&self.page_crcs, crc32c(0, self.out.at + at, n))

@@ -1,7 +1,7 @@
 # An attached process: reads in place; its writing half is ring.pxd.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from ferrisdb.kernel.readview cimport ReadView
+from ferrisdb.kernel.readview cimport Probe, ReadView
 from ferrisdb.kernel.ring cimport RingProducer
 from ferrisdb.kernel.source cimport Hit
 from ferrisdb.kernel.turn cimport Turn
@@ -15,6 +15,7 @@ cdef class Attachment(RingProducer):
     cdef Turn turn              # at keys that transactions fight for
     cdef int enter(self) except -1
     cdef int pin(self, uint64_t *seq) except -1
+    cdef int aim(self, bytes prefix, object key, Probe *probe) except -1
     cdef object value_at(self, bytes prefix, object key)
     cdef list values_at(self, bytes prefix, list wanted)
     cdef int stored(self, bytes prefix, object key) except -1

@@ -24,7 +24,7 @@ from ferrisdb.kernel cimport layout as c
 from ferrisdb.kernel.batch cimport as_bytes
 from ferrisdb.kernel.cpu cimport (fence_full, futex_wait, hash_bytes, load32_relaxed,
                                   load64_acquire, load_u64, monotonic_ns, pause, store32_release,
-                                  store64_relaxed, store64_release, wall_us)
+                                  store64_fenced, store64_relaxed, store64_release, wall_us)
 from ferrisdb.kernel.readview cimport LOOKUP_WINDOW, NOT_OPEN, Probe, ReadView
 from ferrisdb.kernel.ring cimport METRIC_GETS, METRIC_REQUESTS, METRIC_SCANS, RingProducer
 from ferrisdb.kernel.source cimport Hit
@@ -93,16 +93,20 @@ cdef class Attachment(RingProducer):
         return 0
 
     cdef int pin(self, uint64_t *seq) except -1:
-        """Pin the current version in the first slot (A1); the caller holds the GIL until unpin."""
+        """Pin the current version in the first slot (A1); the caller holds the GIL until unpin.
+
+        Returns: 1, the view is another than before, and other code has run; or 0.
+        """
+        cdef int moved = 0
         while True:
             if self.view is not None:
-                store64_relaxed(self.slot, self.view.epoch)
-                fence_full()
+                store64_fenced(self.slot, self.view.epoch)
                 seq[0] = load64_acquire(self.control + c.CONTROL_VISIBLE_SEQ)
                 if (load64_acquire(self.control + c.CONTROL_EPOCH) == self.view.epoch
                         and not self.view.ranges_stale()):
-                    return 0
+                    return moved
                 store64_release(self.slot, 0)
+            moved = 1
             self._refresh()
 
     cdef int stored(self, bytes prefix, object key) except -1:
@@ -127,20 +131,31 @@ cdef class Attachment(RingProducer):
         return hit.expires_us != 0 and hit.expires_us <= max(
             wall_us(), load64_acquire(self.control + c.CONTROL_LAST_TIME_US))
 
+    cdef int aim(self, bytes prefix, object key, Probe *probe) except -1:
+        """Put the stored key into the scratch buffer, and prefetch what a lookup of it needs."""
+        probe.key_bytes = <uint32_t>self.stored(prefix, key)
+        probe.key = self.scratch
+        return NOT_OPEN if self.view is None else self.view.aim(probe)
+
     cdef object value_at(self, bytes prefix, object key):
-        """Return the key's value at the latest sequence, None if it is absent."""
-        cdef Hit hit
+        """Return the key's value at the latest sequence, None if it is absent.
+
+        The key is hashed, and its lines are on their way, before the pin's fence, which waits for
+        every load before it: behind the fence they would come one after the other.
+        """
+        cdef Probe probe
         cdef object value = None
         cdef uint64_t seq
-        cdef uint32_t n
-        cdef int found = 0
-        self.pin(&seq)
+        cdef int found = self.aim(prefix, key, &probe)
+        cdef int moved = self.pin(&seq)
         try:
-            # Behind the pin: to pin may run Python code, and other threads use the buffer too.
-            n = self.stored(prefix, key)
-            found = self.view.lookup(self.scratch, n, seq, &hit)
-            if found == 1 and not self.expired(&hit):
-                value = PyBytes_FromStringAndSize(<const char *>hit.value, hit.value_bytes)
+            if moved:
+                found = self.aim(prefix, key, &probe)
+            if found != NOT_OPEN:
+                found = self.view.find(&probe, seq)
+            if found == 1 and not self.expired(&probe.hit):
+                value = PyBytes_FromStringAndSize(<const char *>probe.hit.value,
+                                                  probe.hit.value_bytes)
         finally:
             store64_release(self.slot, 0)
         if found == NOT_OPEN:

@@ -13,6 +13,7 @@ cdef extern from "cpu.h" nogil:
     uint32_t add32 "fdb_add32"(void *p, uint32_t v)
     bint swap64 "fdb_swap64"(void *p, uint64_t expected, uint64_t v)
     void fence_full "fdb_fence_full"()
+    void store64_fenced "fdb_store64_fenced"(void *p, uint64_t v)
     void pause "fdb_pause"()
     void prefetch "fdb_prefetch"(const void *p)
     int futex_wait "fdb_futex_wait"(void *word, uint32_t expected, int64_t timeout_ns)

@@ -41,6 +41,10 @@ cdef class ReadView:
     # must be opened first, by `open_wanted`, and the lookup done again.
     cdef int lookup(self, const uint8_t *key, uint32_t key_bytes,
                     uint64_t snapshot_seq, Hit *out) except -1
+    # `lookup` in two steps. The first needs no pin: it looks at nothing shared but to prefetch it.
+    # 0, or NOT_OPEN: then there is no second step.
+    cdef int aim(self, Probe *probe) noexcept
+    cdef int find(self, Probe *probe, uint64_t snapshot_seq) except -1
     # The same of up to LOOKUP_WINDOW keys, their cache misses overlapped; 0 or NOT_OPEN.
     cdef int lookup_window(self, Probe *probes, uint32_t count, uint64_t snapshot_seq) except -1
     cdef TableRun wanted_run    # the table that NOT_OPEN is about

@@ -171,24 +171,41 @@ cdef class ReadView:
         first version found decides, together with the range tombstones met until then.
         """
         cdef Probe probe
-        cdef int i, count
+        cdef int found
         probe.key, probe.key_bytes = key, key_bytes
-        probe.hash = hash_bytes(key, key_bytes)
+        if self.aim(&probe) == NOT_OPEN:
+            return NOT_OPEN
+        found = self.find(&probe, snapshot_seq)
+        if found:
+            out[0] = probe.hit
+        return found
+
+    cdef int aim(self, Probe *probe) noexcept:
+        """Choose the tables that may hold a key, and prefetch what `find` looks at first.
+
+        Shape:   probe with key and key_bytes set.
+        """
+        cdef int i, count
+        probe.hash = hash_bytes(probe.key, probe.key_bytes)
         for i in range(self.memtable_count):
             if self._holds_any(i):
                 (<Memtable>self.memtable_at[i]).prefetch(probe.hash)
-        count = self._choose(key, key_bytes, self.candidates)
+        count = self._choose(probe.key, probe.key_bytes, self.candidates)
         if count < 0:
             return NOT_OPEN
         for i in range(count):
             (<Table>self.candidates[i]).prefetch(probe.hash)
-        self._ask_memtables(&probe, snapshot_seq)
-        for i in range(count):
+        probe.table_count = <uint32_t>count
+        return 0
+
+    cdef int find(self, Probe *probe, uint64_t snapshot_seq) except -1:
+        """Look up what the last `aim` was for, under the GIL since then; returns found or not."""
+        cdef uint32_t i
+        self._ask_memtables(probe, snapshot_seq)
+        for i in range(probe.table_count):
             if probe.decided:
                 break
-            self._ask_table(&probe, self.candidates[i], snapshot_seq)
-        if probe.found:
-            out[0] = probe.hit
+            self._ask_table(probe, self.candidates[i], snapshot_seq)
         return probe.found
 
     cdef int _ask_memtables(self, Probe *probe, uint64_t snapshot_seq) except -1:

@@ -117,6 +117,7 @@ cdef class Connections:
     cdef uint32_t ready_room
     cdef uint64_t input_bytes   # rooms of all own inputs
     cdef uint8_t *shared_input
+    cdef bint unread            # the read in progress may have left something (N6)
     cdef Output shared_output
     cdef Connection *current    # that is being served; what it is told goes to `out`
     cdef Output *out
@@ -142,6 +143,7 @@ cdef class Connections:
     cdef int _drain(self, Connection *conn) noexcept
     cdef int settle(self, Connection *conn) except -1
     cdef void watch(self, Connection *conn) noexcept
+    cdef int _arm(self, Connection *conn, int operation) noexcept
     cdef int say(self, Connection *conn, bytes text) except -1
     cdef int on_event(self, Connection *conn, uint32_t events) except -1
     cdef int _receive(self, Connection *conn) except -1

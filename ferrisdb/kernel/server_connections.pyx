@@ -22,8 +22,11 @@ Invariants
         `input_bytes_max` of all together, its output by `output_bytes_max`; above OUTPUT_SOFT none
         of its requests is carried out.
 
-Source: level-triggered epoll in the way of nginx and Redis; EPOLLEXCLUSIVE for what several
-workers listen on.
+    N6  Epoll tells once of what is there to be read (EPOLLET): told of every time, a connection is
+        polled twice for each of its requests. A read that may not have emptied the socket, or
+        behind which a hang-up waits, therefore has epoll tell again (`_arm`).
+
+Source: edge-triggered epoll in the way of nginx; EPOLLEXCLUSIVE for what several workers listen on.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -37,9 +40,9 @@ from ferrisdb.kernel.client cimport Attachment
 from ferrisdb.kernel.cpu cimport monotonic_ns
 from ferrisdb.kernel.resp cimport Output, output_bytes, output_free, output_number
 from ferrisdb.kernel.sockets cimport (EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR,
-                                      EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, accept_socket,
-                                      close_fd, epoll_control, epoll_create, keep_alive,
-                                      receive_some, send_some)
+                                      EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT,
+                                      EPOLLRDHUP, accept_socket, close_fd, epoll_control,
+                                      epoll_create, keep_alive, receive_some, send_some)
 
 import logging
 
@@ -270,7 +273,7 @@ cdef class Connections:
         self.metrics[METRIC_CONNECTED] = self.live_count
         if kind != KIND_UNIX:
             keep_alive(fd)
-        if epoll_control(self.epoll, EPOLL_CTL_ADD, fd, EPOLLIN, <uint64_t><size_t>conn):
+        if self._arm(conn, EPOLL_CTL_ADD):
             conn.flags |= DETACHED
             self.doom(conn)
             return 0
@@ -438,14 +441,21 @@ cdef class Connections:
         if conn.flags & DETACHED:
             if conn.waits or conn.writes:
                 return
-            conn.flags &= ~DETACHED
+            conn.flags &= ~<uint32_t>DETACHED
             conn.interest = wanted
-            if epoll_control(self.epoll, EPOLL_CTL_ADD, conn.fd, wanted, <uint64_t><size_t>conn):
+            if self._arm(conn, EPOLL_CTL_ADD):
                 conn.flags |= DETACHED
                 self.doom(conn)
         elif wanted != conn.interest:
             conn.interest = wanted
-            epoll_control(self.epoll, EPOLL_CTL_MOD, conn.fd, wanted, <uint64_t><size_t>conn)
+            self._arm(conn, EPOLL_CTL_MOD)
+
+    cdef int _arm(self, Connection *conn, int operation) noexcept:
+        """Have epoll tell of what is of interest, at once if it is there already (N6)."""
+        cdef uint32_t events = conn.interest | EPOLLET
+        if conn.interest & EPOLLIN:
+            events |= EPOLLRDHUP
+        return epoll_control(self.epoll, operation, conn.fd, events, <uint64_t><size_t>conn)
 
     cdef int say(self, Connection *conn, bytes text) except -1:
         """Tell the connection something, in its turn if it is being served."""
@@ -491,11 +501,13 @@ cdef class Connections:
                     conn.interest = 0
             elif conn.interest & EPOLLIN:
                 conn.interest &= ~EPOLLIN
-                epoll_control(self.epoll, EPOLL_CTL_MOD, conn.fd, conn.interest,
-                              <uint64_t><size_t>conn)
+                self._arm(conn, EPOLL_CTL_MOD)
             return 0
-        if events & (EPOLLIN | EPOLLERR | EPOLLHUP):
-            return self._receive(conn)
+        if events & (EPOLLIN | EPOLLERR | EPOLLHUP | EPOLLRDHUP):
+            self.unread = events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP) != 0
+            self._receive(conn)
+            if self.unread and not conn.flags & (DEAD | ENDED | DETACHED):
+                self._arm(conn, EPOLL_CTL_MOD)
         return 0
 
     cdef int64_t _read(self, Connection *conn, uint8_t *to, uint64_t room) noexcept:
@@ -504,10 +516,14 @@ cdef class Connections:
         if n > 0:
             conn.active_ns = self.now_ns
             self.metrics[METRIC_BYTES_IN] += <uint64_t>n
+            if <uint64_t>n == room:
+                self.unread = True
             return n
         if n == 0:
             conn.flags |= ENDED
-        elif errno != EAGAIN and errno != EINTR:
+        elif errno == EINTR:
+            self.unread = True
+        elif errno != EAGAIN:
             self.doom(conn)
         return 0
 

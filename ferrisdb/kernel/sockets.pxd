@@ -38,6 +38,7 @@ cdef extern from * nogil:
            EPOLL_CTL_DEL, EPOLL_CTL_MOD };
     #define EPOLLEXCLUSIVE (1u << 28)
     #define EPOLLET (1u << 31)
+    #define EPOLLRDHUP (1u << 13)
     FDB_NET int fdb_accept(int fd) { (void)fd; errno = ENOSYS; return -1; }
     FDB_NET int fdb_epoll_create(void) { errno = ENOSYS; return -1; }
     FDB_NET int fdb_epoll_ctl(int ep, int what, int fd, uint32_t events, uint64_t tag) {
@@ -67,6 +68,7 @@ cdef extern from * nogil:
     const uint32_t EPOLLHUP
     const uint32_t EPOLLEXCLUSIVE
     const uint32_t EPOLLET
+    const uint32_t EPOLLRDHUP
     const int EPOLL_CTL_ADD
     const int EPOLL_CTL_DEL
     const int EPOLL_CTL_MOD

@@ -107,14 +107,14 @@ def test_a_builder_whose_file_failed_is_dead() -> None:
         one.finish()
 
 
-def test_the_file_gets_chunks_of_a_mebibyte() -> None:
+def test_the_file_gets_chunks_of_a_huge_page() -> None:
     file = ByteFile()
     one = builder(file)
     for i in range(60):
         one.add(b"%d" % (100 + i), 1, PUT, 0, bytes(100_000))
     one.add(b"2", 1, PUT, 0, bytes(16 * MIB))
     properties = one.finish()
-    assert file.chunk_bytes_max == MIB
+    assert file.chunk_bytes_max == 2 * MIB
     assert len(file.written) == properties.file_bytes
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +14,7 @@ import click
 
 from ferrisdb.bench import machine
 from ferrisdb.bench.budget import table
-from ferrisdb.bench.budget.figures import BudgetError, Measured, Row
+from ferrisdb.bench.budget.figures import BudgetError, Figure, Measured, Row
 from ferrisdb.bench.budget.rows import ROWS
 from ferrisdb.bench.budget.run import Run, Settings
 from ferrisdb.bench.measuring import versions
@@ -24,21 +24,21 @@ DEFAULT = Settings()
 
 
 def measure(
-    rows: Sequence[Row], settings: Settings, folder: str, *, quiet: bool = False
-) -> list[Measured]:
+    rows: Sequence[Row], settings: Settings, folder: str, say: Callable[[str], None]
+) -> Iterator[Measured]:
     """Measure rows, one after the other; one that fails says why, and the next ones go on."""
-    done = []
-    with Run(settings, folder, lambda text: None if quiet else click.echo(text, err=True)) as run:
+    with Run(settings, folder, say) as run:
         for row in rows:
-            run.say(f"-- {row.name}: {row.work}")
+            say(f"-- {row.name}: {row.work}")
             begin = time.monotonic()
+            figures: tuple[Figure, ...] = ()
+            why = None
             try:
                 figures = tuple(row.measure(run))
-                done.append(Measured(row, figures, time.monotonic() - begin))
             except BudgetError as error:
-                run.say(f"{row.name} was not measured: {error}")
-                done.append(Measured(row, seconds=time.monotonic() - begin, why=str(error)))
-    return done
+                why = str(error)
+                say(f"{row.name} was not measured: {why}")
+            yield Measured(row, figures, time.monotonic() - begin, why)
 
 
 def to_json(
@@ -57,7 +57,8 @@ def _list_rows(context: click.Context, option: click.Parameter, wanted: bool) ->
     if wanted:
         for row in ROWS:
             click.echo(f"{row.name:12} {row.work}")
-            click.echo(f"{'':12} asked: {'; '.join(asked.text() for asked in row.asked)}")
+            for asked in row.asked:
+                click.echo(f"{'':12}   {asked.figure}: {asked.text()}")
         context.exit()
 
 
@@ -86,6 +87,18 @@ def _list_rows(context: click.Context, option: click.Parameter, wanted: bool) ->
               type=click.FloatRange(0.1), help="Of a round of several processes.")  # fmt: skip
 @click.option("--writers", default=DEFAULT.writers, show_default=True, type=click.IntRange(1),
               help="Processes that write at once.")  # fmt: skip
+@click.option("--starved-keys", default=DEFAULT.starved_keys, show_default=True,
+              type=click.IntRange(4_000_000),
+              help="Keys of which a quarter fits the memory allowed.")  # fmt: skip
+@click.option("--start-keys", nargs=2, default=DEFAULT.start_keys, show_default=True,
+              type=click.IntRange(1), metavar="SMALL LARGE",
+              help="Keys of the two databases that are started.")  # fmt: skip
+@click.option("--requests", default=DEFAULT.requests, show_default=True,
+              type=click.IntRange(1000), help="Requests of redis-benchmark.")  # fmt: skip
+@click.option("--socket-keys", default=DEFAULT.socket_keys, show_default=True,
+              type=click.IntRange(1000), help="Keys that it asks for.")  # fmt: skip
+@click.option("--reader-count", type=click.IntRange(1),
+              help="Reader workers of our service; otherwise its default.")  # fmt: skip
 def budget(rows: tuple[str, ...], out: str | None, folder: str | None, **sizes: Any) -> ExitCode:
     """Measure what the project promises, row by row, beside other stores.
 
@@ -97,15 +110,25 @@ def budget(rows: tuple[str, ...], out: str | None, folder: str | None, **sizes: 
             raise click.UsageError(f"no row {name!r}; there are {', '.join(known)}")
     settings = Settings(**sizes)
     facts = machine.facts(folder or tempfile.gettempdir())
+    measured: list[Measured] = []
     with tempfile.TemporaryDirectory(prefix="ferrisdb-budget-", dir=folder) as place:
-        measured = measure([known[name] for name in rows] or ROWS, settings, place)
+        chosen = [known[name] for name in rows] or ROWS
+        for each in measure(chosen, settings, place, lambda text: click.echo(text, err=True)):
+            measured.append(each)
+            if out is not None:
+                # Behind each row: what was measured stays if the run is broken off.
+                _write(out, measured, settings, facts)
     for line in table.lines(measured):
         click.echo(line)
-    if out is not None:
-        os.makedirs(out, exist_ok=True)
-        with open(os.path.join(out, "budget.json"), "w", encoding="utf-8") as file:
-            json.dump(to_json(measured, settings, facts), file, indent=1)
-            file.write("\n")
-        with open(os.path.join(out, "budget.md"), "w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in table.markdown(measured))
     return ExitCode.UNAVAILABLE if any(each.why for each in measured) else ExitCode.OK
+
+
+def _write(
+    out: str, measured: Sequence[Measured], settings: Settings, facts: dict[str, Any]
+) -> None:
+    os.makedirs(out, exist_ok=True)
+    with open(os.path.join(out, "budget.json"), "w", encoding="utf-8") as file:
+        json.dump(to_json(measured, settings, facts), file, indent=1)
+        file.write("\n")
+    with open(os.path.join(out, "budget.md"), "w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in table.markdown(measured))

@@ -17,8 +17,8 @@ END_S: Final = 30.0
 class Client(Protocol):
     """One process's work."""
 
-    def run(self, seconds: float) -> float:
-        """Work for so long; return what was done a second."""
+    def run(self, seconds: float) -> Any:
+        """Work for so long; return what there is to say of it."""
 
     def close(self) -> None:
         """Let go of everything."""
@@ -75,8 +75,8 @@ class Crew:
         """Their pids."""
         return [process.pid for process in self._processes]
 
-    def rates(self, seconds: float, count: int | None = None) -> list[float]:
-        """Have the first `count` of them work at once; return what each did a second.
+    def run(self, seconds: float, count: int | None = None) -> list[Any]:
+        """Have the first `count` of them work at once; return what each has to say.
 
         Raises: BudgetError, one of them failed.
         """

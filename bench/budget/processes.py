@@ -82,7 +82,7 @@ def readers(run: Run) -> list[Figure]:
             for count in counts:
                 run.say(f"{count} readers, round {turn + 1} of {settings.rounds}")
                 for crew in crews:
-                    rate = sum(crew.rates(settings.seconds, count))
+                    rate = sum(crew.run(settings.seconds, count))
                     rates[count].setdefault(crew.name, []).append(rate)
     figures = [Figure(_title(n), "/s", rates[n], more_is_better=True) for n in counts]
     return figures + [_scaling(n, rates[1], rates[n]) for n in counts[1:]]

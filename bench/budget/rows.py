@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ferrisdb.bench.budget import fills, processes, reads, writers, writes
+from ferrisdb.bench.budget import fills, processes, reads, sockets, starts, starved, writers, writes
 from ferrisdb.bench.budget.figures import Asked, Row
 
 ROWS: Final = (
@@ -66,5 +66,33 @@ ROWS: Final = (
         "reads from N processes, scaling",
         (Asked("scaling to 2", 1, ("lmdb",)), Asked("scaling to 4", 1, ("lmdb",))),
         processes.readers,
+    ),
+    Row(
+        "starved",
+        "random get, data 4 times the memory allowed",
+        (Asked("get", 1, starved.PEERS),),
+        starved.starved,
+    ),
+    Row(
+        "sockets",
+        'redis-benchmark GET and SET, 50 clients, beside redis everysec, ours "os"',
+        (
+            *(
+                Asked(part, 1.1 if part.endswith(" 1") else 1.5, ("redis",))
+                for part in sockets.PARTS
+            ),
+            *(Asked(f"{part}, CPU", 1, ("redis",)) for part in sockets.PARTS),
+        ),
+        sockets.redis_benchmark,
+    ),
+    Row(
+        "starts",
+        "attach to a running service / clean start / start after SIGKILL with full logs",
+        tuple(
+            Asked(f"{what}, {size}", most=most)
+            for what, most in zip(starts.WHAT, (20, 500, 3000), strict=True)
+            for size in starts.SIZES
+        ),
+        starts.starts,
     ),
 )

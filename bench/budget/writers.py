@@ -158,7 +158,7 @@ def writers(run: Run) -> list[Figure]:
         for turn in range(settings.rounds + 1):
             run.say(f"{settings.writers} writers, round {turn} of {settings.rounds}")
             for crew in crews:
-                rate = sum(crew.rates(settings.seconds if turn else settings.seconds / 4))
+                rate = sum(crew.run(settings.seconds if turn else settings.seconds / 4))
                 if turn:
                     rates.setdefault(crew.name, []).append(rate)
     return [Figure("put", "/s", rates, more_is_better=True)]

@@ -13,8 +13,8 @@ from tests.support.crew_client import Counting, Failing
 
 def test_the_first_so_many_work_and_answer() -> None:
     with Crew("counting", Counting, [(10.0,), (20.0,)]) as crew:
-        assert crew.rates(0.5) == [5.0, 10.0]
-        assert crew.rates(1.0, 1) == [10.0]
+        assert crew.run(0.5) == [5.0, 10.0]
+        assert crew.run(1.0, 1) == [10.0]
         pids = crew.pids
     assert len(pids) == 2 and not any(os.path.exists(f"/proc/{pid}") for pid in pids)
 

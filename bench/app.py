@@ -14,6 +14,9 @@ from ferrisdb.cli.lazy_group import LazyGroup
 from ferrisdb.exit_codes import ExitCode
 
 COMMANDS: Final[dict[str, str]] = {
+    "compare": "ferrisdb.bench.report_commands:compare",
+    "report": "ferrisdb.bench.report_commands:report",
+    "plot": "ferrisdb.bench.report_commands:plot",
     "budget": "ferrisdb.bench.budget.command:budget",
 }
 """Where each command is: module and attribute, in the order that help shows."""

@@ -24,7 +24,11 @@ FILE_NAME: Final = "results.jsonl"
 
 
 class ResultsError(ValueError):
-    """There are no results there, or they can't be read; the message names file and line."""
+    """Results can't be read, or not used so; the message names the file, and the line if any."""
+
+
+class NoResultsError(ResultsError):
+    """There is no such file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,7 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         # Not splitlines, which knows more ends of lines than JSON lines has.
         *lines, _torn = file.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
-        raise ResultsError(f"no results at {file}: it is what `ferrisdb bench` writes") from None
+        raise NoResultsError(f"no results at {file}: run `ferrisdb bench --out DIR`") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(f"{file}: {error}") from None
     for number, line in enumerate(lines, 1):  # R1: not the torn one

@@ -15,7 +15,7 @@ class ExitCode(IntEnum):
     """How a process of ours ended."""
 
     OK = 0
-    #: `get`: the key is absent; `delete`, `put` and the others never use it.
+    #: `get`: the key is absent; `bench compare`: a rate fell below the bound.
     ABSENT = 1
     #: Bad arguments, a key or value over the limits, an unknown setting.
     USAGE = 64

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import ferrisdb
-from ferrisdb.bench.engines.base import OS, PEERS_SETTINGS, Engine, EngineError, Pairs
+from ferrisdb.bench.engines.base import OS, PEERS_SETTINGS, Engine, EngineError, Pairs, wait_until
 from ferrisdb.options import FILE_NAME
 from ferrisdb.shm.locks import DirectoryLock
 
@@ -78,6 +78,10 @@ class Ferris(Engine):
         """Compact everything."""
         self.db.compact()
 
+    def rest(self, seconds: float) -> None:
+        """Wait for compaction."""
+        rest(self.db, seconds)
+
     def close(self) -> None:
         """Detach."""
         self.db.close()
@@ -90,6 +94,17 @@ def prepare(folder: str, settings: dict[str, Any] | None) -> None:
     if known:
         with open(os.path.join(folder, FILE_NAME), "w", encoding="ascii") as file:
             file.writelines(f"{name} = {value!r}\n" for name, value in known.items())
+
+
+def rest(db: ferrisdb.Database, seconds: float) -> None:
+    """Wait until a service has nothing more to flush or merge."""
+
+    def is_done() -> bool:
+        db.get(b"")  # maps the newest version
+        stats = db.stats()
+        return bool(stats["at_rest"]) and len(stats["memtables"]) == 1
+
+    wait_until(is_done, seconds)
 
 
 def await_end(folder: str) -> None:

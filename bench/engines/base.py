@@ -7,6 +7,7 @@ the right shape, so that nothing of ours is timed beside a peer.
 from __future__ import annotations
 
 import importlib.util
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,13 @@ are synced beside others that aren't."""
 PEERS_SETTINGS: Final = ("cache_bytes", "filter_bits", "value_bytes")
 """Of a block cache, of filters in tables, and of the values that will come: ours has no use for
 them."""
+
+
+def wait_until(is_done: Callable[[], bool], seconds: float) -> None:
+    """Wait until something is done, but no longer than that."""
+    give_up = time.monotonic() + seconds
+    while not is_done() and time.monotonic() < give_up:
+        time.sleep(0.02)
 
 
 class EngineError(Exception):
@@ -127,6 +135,13 @@ class Engine(ABC):
     def settle(self) -> None:
         """Do the work that writes have left for later, as far as the store can be asked to."""
         return
+
+    def rest(self, seconds: float) -> None:
+        """Wait until the store does nothing by itself any more, but no longer than that.
+
+        What one store does in the background would slow down the one that is measured next.
+        """
+        del seconds
 
     @abstractmethod
     def close(self) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import ferrisdb
-from ferrisdb.bench.engines.attached import TIMEOUT_S, await_end, prepare
+from ferrisdb.bench.engines.attached import TIMEOUT_S, await_end, prepare, rest
 from ferrisdb.bench.engines.base import EngineError, Pairs
 from ferrisdb.bench.engines.over_socket import OverSocket
 from ferrisdb.socket_path import connect_path
@@ -68,3 +68,8 @@ class FerrisSocket(OverSocket):
         """Compact everything, as an attached process."""
         with ferrisdb.open(self._folder, timeout=TIMEOUT_S) as db:
             db.compact()
+
+    def rest(self, seconds: float) -> None:
+        """Wait for compaction, as an attached process."""
+        with ferrisdb.open(self._folder, timeout=TIMEOUT_S) as db:
+            rest(db, seconds)

@@ -6,11 +6,13 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
-from ferrisdb.bench.engines.base import OS, Engine, Pairs
+from ferrisdb.bench.engines.base import OS, Engine, Pairs, wait_until
 
-MEMTABLE_BYTES = 64 << 20
+MEMTABLE_BYTES: Final = 64 << 20
+LEVEL0_FILES: Final = 4
+"""From so many on it compacts level 0."""
 
 
 class Level(Engine):
@@ -77,6 +79,10 @@ class Level(Engine):
         """Compact everything."""
         self.db.compact_range()
 
+    def rest(self, seconds: float) -> None:
+        """Wait for compactions."""
+        wait_until(lambda: not owes(self.db.get_property(b"leveldb.stats").decode()), seconds)
+
     def close(self) -> None:
         """Close it, by the handle that opened it."""
         if self._owns:
@@ -92,3 +98,15 @@ def _opened(folder: str, settings: dict[str, Any]) -> Any:
         lru_cache_size=settings.get("cache_bytes"),
         bloom_filter_bits=settings.get("filter_bits", 0),
     )
+
+
+def owes(stats: str) -> bool:
+    """Tell from its statistics whether a level of LevelDB's is over its target."""
+    for line in stats.splitlines():
+        words = line.split()
+        if not words or not words[0].isdigit():
+            continue
+        level, files, megabytes = (int(word) for word in words[:3])
+        if files >= LEVEL0_FILES if level == 0 else megabytes > 10**level:
+            return True
+    return False

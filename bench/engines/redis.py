@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
-from ferrisdb.bench.engines.base import OS
+from ferrisdb.bench.engines.base import OS, wait_until
 from ferrisdb.bench.engines.over_socket import OverSocket
 from ferrisdb.bench.redis_server import redis_running
 
@@ -71,3 +71,13 @@ class Redis(OverSocket):
     def _choose(self, durability: str) -> None:
         policy = b"everysec" if durability == OS else b"always"
         self._call(b"CONFIG", b"SET", b"appendfsync", policy)
+
+    def rest(self, seconds: float) -> None:
+        """Wait while its append-only file is rewritten."""
+
+        def is_done() -> bool:
+            told = self._call(b"INFO", b"persistence")
+            assert isinstance(told, bytes)
+            return b"aof_rewrite_in_progress:0" in told and b"aof_rewrite_scheduled:0" in told
+
+        wait_until(is_done, seconds)

@@ -6,9 +6,16 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
-from ferrisdb.bench.engines.base import OS, Engine, Pairs
+from ferrisdb.bench.engines.base import OS, Engine, Pairs, wait_until
+
+BACKGROUND: Final = (
+    "rocksdb.mem-table-flush-pending",
+    "rocksdb.num-running-flushes",
+    "rocksdb.compaction-pending",
+    "rocksdb.num-running-compactions",
+)
 
 
 class Rocks(Engine):
@@ -91,6 +98,14 @@ class Rocks(Engine):
         """Compact everything."""
         self.db.flush()
         self.db.compact_range(None, None)
+
+    def rest(self, seconds: float) -> None:
+        """Wait for flushes and compactions."""
+
+        def is_done() -> bool:
+            return not any(self.db.property_int_value(name) for name in BACKGROUND)
+
+        wait_until(is_done, seconds)
 
     def close(self) -> None:
         """Close it, by the handle that opened it."""

@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, str]] = {
     "report": "ferrisdb.bench.report_commands:report",
     "plot": "ferrisdb.bench.report_commands:plot",
     "budget": "ferrisdb.bench.budget.command:budget",
+    "instructions": "ferrisdb.bench.instructions:instructions",
 }
 """Where each command is: module and attribute, in the order that help shows."""
 

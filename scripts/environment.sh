@@ -1,5 +1,5 @@
 # Sourced by the scripts beside it: makes the Python environment, builds the kernel, and gets what
-# tests of the sockets need.
+# tests need beside it.
 #
 # FERRISDB_PYTHON  the interpreter to make the environment with (default: the first of python3,
 #                  python3.14 ... python3.11 that is 3.11 or later)
@@ -71,10 +71,12 @@ build_kernel() {
     fi
 }
 
-# offer_redis: gets what the socket tests talk by: Redis's own programs, hiredis, ioredis. Where it
-# can't, those tests are skipped and say what to install.
-offer_redis() {
+# offer_programs: gets what tests run beside ours: what the socket tests talk by, Redis's own
+# programs, hiredis, ioredis; valgrind, which counts instructions. Where it can't, those tests are
+# skipped and say what to install.
+offer_programs() {
     local missing=()
+    command -v valgrind >/dev/null || missing+=(valgrind)
     command -v redis-cli >/dev/null || missing+=(redis-tools)
     [ -e /usr/include/hiredis/hiredis.h ] || missing+=(libhiredis-dev)
     if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

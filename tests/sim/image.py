@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ferrisdb.bench.inline_compactor import InlineCompactor
 from ferrisdb.format.filenames import DIR, FileKind
 from ferrisdb.kernel.memtable import Memtable
 from ferrisdb.kernel.merge import Cursor, Merge
@@ -32,7 +33,6 @@ from ferrisdb.workers.children import Inbox
 from ferrisdb.workers.coordinator import Coordinator
 from ferrisdb.workers.messages import CompactorOptions
 from tests.sim.batches import Batch, Life, parse_row
-from tests.sim.inline_compactor import InlineCompactor
 from tests.sim.world import World, tiny_options
 from tests.support.fakes import ManualClock, SeededRng
 

@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import pytest
 
+from ferrisdb.bench.inline_compactor import InlineCompactor
 from ferrisdb.errors import DiskFullError, SharedMemoryFullError
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.batch import BatchBuffer
@@ -27,7 +28,6 @@ from ferrisdb.shm.segment import Segment
 from ferrisdb.workers.children import Inbox
 from ferrisdb.workers.coordinator import TICK_NS, Coordinator
 from ferrisdb.workers.messages import CompactorOptions
-from tests.sim.inline_compactor import InlineCompactor
 from tests.sim.world import tiny_limits, tiny_options
 from tests.sim.writer import SYNC, Writer
 from tests.support.fakes import ManualClock, SeededRng

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from enum import Enum
 from unittest.mock import patch
 
+from ferrisdb.bench.inline_compactor import InlineCompactor
 from ferrisdb.kernel.commit import Reason
 from ferrisdb.options import Options
 from ferrisdb.shm.locks import DirectoryLock
@@ -27,7 +28,6 @@ from ferrisdb.workers.children import Inbox
 from ferrisdb.workers.coordinator import TICK_NS, Coordinator
 from ferrisdb.workers.messages import CompactorOptions
 from tests.sim.batches import Batch, Life
-from tests.sim.inline_compactor import InlineCompactor
 from tests.sim.writer import OS, SYNC, Sent, Writer
 from tests.support.fakes import ManualClock, SeededRng
 from tests.support.simfs import Killed, SimFileSystem

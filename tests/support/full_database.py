@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ferrisdb.bench.inline_compactor import InlineCompactor
 from ferrisdb.database import Database
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.batch import BatchBuffer
@@ -27,7 +28,6 @@ from ferrisdb.workers.children import Inbox
 from ferrisdb.workers.coordinator import Coordinator
 from ferrisdb.workers.messages import CompactorOptions
 from tests.sim.image import UnsyncedFileSystem
-from tests.sim.inline_compactor import InlineCompactor
 from tests.support.fakes import ManualClock, SeededRng
 from tests.support.inline_handle import InlineDatabase
 

@@ -85,11 +85,14 @@ class InlineCompactor:
     # CompactorPort
 
     def send(self, request: Request) -> None:
+        """Take a request, for `work`."""
         self._pipe.requests.append(request)
 
     def stop(self, timeout_s: float) -> None:
+        """Leave."""
         del timeout_s
         self._close()
 
     def bury(self) -> int | None:
+        """Return the exit code of one that was killed."""
         return -9

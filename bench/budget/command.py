@@ -14,13 +14,15 @@ import click
 
 from ferrisdb.bench import machine
 from ferrisdb.bench.budget import table
-from ferrisdb.bench.budget.figures import BudgetError, Figure, Measured, Row
+from ferrisdb.bench.budget.figures import OURS, BudgetError, Figure, Measured, Row
 from ferrisdb.bench.budget.rows import ROWS
 from ferrisdb.bench.budget.run import Run, Settings
+from ferrisdb.bench.engines import ENGINES, OS
 from ferrisdb.bench.measuring import versions
 from ferrisdb.exit_codes import ExitCode
 
 DEFAULT = Settings()
+NAMES = {OURS, *(peer for row in ROWS for asked in row.asked for peer in asked.peers)}
 
 
 def measure(
@@ -47,6 +49,7 @@ def to_json(
     """Return what is written to budget.json."""
     return {
         "machine": facts | {"versions": versions()},
+        "engines": {name: kind.settings_of(OS) for name, kind in ENGINES.items() if name in NAMES},
         "settings": asdict(settings),
         "rows": [each.to_json() for each in measured],
     }

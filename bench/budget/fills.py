@@ -13,20 +13,19 @@ import os
 import random
 import shutil
 import time
-from typing import Any, Final
+from typing import Final
 
 from ferrisdb.bench.budget.figures import OURS, BudgetError, Figure
 from ferrisdb.bench.budget.run import Run
-from ferrisdb.bench.budget.stores import close, wait_for_rocksdb
+from ferrisdb.bench.budget.stores import close, opened, wait_for_rocksdb
 from ferrisdb.bench.budget.workload import VALUE_COUNT, keys_from, value_of, values
-from ferrisdb.bench.engines import ENGINES
+from ferrisdb.bench.engines import Engine, Ferris, Level, Rocks
+from ferrisdb.bench.engines.leveldb import owes
 from ferrisdb.bench.rewrite import wait_until
 
 BATCH_ROWS: Final = 1000
 PEERS: Final = ("rocksdict", "plyvel")
 CHECKED: Final = 1000
-#: LevelDB compacts from so many files of level 0 on; level n may have 10^n MB.
-LEVELDB_LEVEL0: Final = 4
 
 
 def fill(run: Run) -> list[Figure]:
@@ -40,10 +39,8 @@ def fill(run: Run) -> list[Figure]:
         for name in (OURS, *PEERS):
             run.say(f"{count:,} keys into {name}, round {turn + 1} of {run.settings.fill_rounds}")
             place = run.place("fill")
-            try:
-                engine = ENGINES[name](os.path.join(place, name))
-            except ModuleNotFoundError as error:
-                run.say(f"{name} is left out: {error}; pip install {error.name}")
+            engine = opened(name, os.path.join(place, name), run.say)
+            if engine is None:
                 continue
             try:
                 for what, seconds in _fill(engine, keys).items():
@@ -54,7 +51,7 @@ def fill(run: Run) -> list[Figure]:
     return [Figure(what, "µs a row", rounds) for what, rounds in names.items()]
 
 
-def _fill(engine: Any, keys: list[bytes]) -> dict[str, float]:
+def _fill(engine: Engine, keys: list[bytes]) -> dict[str, float]:
     """Write every key, check a few, and return the seconds until each state."""
     twice = values() * 2
     put_batch = engine.put_batch
@@ -66,7 +63,7 @@ def _fill(engine: Any, keys: list[bytes]) -> dict[str, float]:
     found = {"acknowledged": time.perf_counter() - begin}
     wait_for_no_debt(engine)
     found["no debt"] = time.perf_counter() - begin
-    if engine.name == OURS:
+    if isinstance(engine, Ferris):
         wait_until(engine.db, "at rest")
         found["at rest"] = time.perf_counter() - begin
     engine.ready()
@@ -76,24 +73,12 @@ def _fill(engine: Any, keys: list[bytes]) -> dict[str, float]:
     return found
 
 
-def wait_for_no_debt(engine: Any) -> None:
+def wait_for_no_debt(engine: Engine) -> None:
     """Wait until an engine has nothing more to flush or compact."""
-    if engine.name == OURS:
+    if isinstance(engine, Ferris):
         wait_until(engine.db, "paid")
-    elif engine.name == "rocksdict":
+    elif isinstance(engine, Rocks):
         wait_for_rocksdb(engine.db)
-    else:
-        while leveldb_owes(engine.db.get_property(b"leveldb.stats").decode()):
+    elif isinstance(engine, Level):
+        while owes(engine.db.get_property(b"leveldb.stats").decode()):
             time.sleep(0.01)
-
-
-def leveldb_owes(stats: str) -> bool:
-    """Tell from its statistics whether a level of LevelDB's is over its target."""
-    for line in stats.splitlines():
-        words = line.split()
-        if not words or not words[0].isdigit():
-            continue
-        level, files, megabytes = (int(word) for word in words[:3])
-        if files >= LEVELDB_LEVEL0 if level == 0 else megabytes > 10**level:
-            return True
-    return False

@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
-import ferrisdb
 from ferrisdb.bench.budget.crew import Crew
 from ferrisdb.bench.budget.figures import OURS, BudgetError, Figure
 from ferrisdb.bench.budget.run import Run
 from ferrisdb.bench.budget.workload import keys_from, value_of
+from ferrisdb.bench.engines import ENGINES
 
 #: Reads between two looks at the clock.
 STRETCH: Final = 500
 READ_CHECKED: Final = 1000
-LMDB_BYTES: Final = 64 << 30
-
-Get = Callable[[bytes], bytes | None]
 
 
 class Reader:
     """One attached process that gets random keys."""
 
     def __init__(self, engine: str, folder: str, key_count: int, seed: int) -> None:
-        if engine == OURS:
-            db = ferrisdb.open(folder, start=False, timeout=60)
-            self._get: Get = db.get
-            self.close = db.close
-        else:
-            env = importlib.import_module("lmdb").open(folder, map_size=LMDB_BYTES, readonly=True)
-            transaction = env.begin(buffers=False)
-            self._get = transaction.get
-
-            def close() -> None:
-                transaction.abort()
-                env.close()
-
-            self.close = close
+        self._engine = ENGINES[engine](folder)
+        self.close = self._engine.close
+        self._get = self._engine.get
         rng = random.Random(seed)
         numbers = rng.sample(range(key_count), min(key_count, 100_000))
         keys = keys_from(0, key_count)

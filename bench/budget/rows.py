@@ -58,7 +58,7 @@ ROWS: Final = (
     Row(
         "put-sync-8",
         'put, "sync", 8 processes',
-        (Asked("put", 4, ("sqlite", "lmdb")),),
+        (Asked("put", 4, ("sqlite3", "lmdb")),),
         writers.writers,
     ),
     Row(

@@ -14,24 +14,21 @@ faster of the two counts.
 
 from __future__ import annotations
 
-import importlib
 import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-import ferrisdb
 from ferrisdb.bench.budget.crew import Crew
 from ferrisdb.bench.budget.figures import OURS, BudgetError, Figure
 from ferrisdb.bench.budget.memory_group import MemoryGroup
 from ferrisdb.bench.budget.run import Run
-from ferrisdb.bench.budget.stores import close, end_service
+from ferrisdb.bench.budget.stores import close, end_service, opened
 from ferrisdb.bench.budget.workload import ENTRY_BYTES, keys_from, pairs_of, value_of
 from ferrisdb.bench.engines import ENGINES
 from ferrisdb.bench.rewriting import keys_of
@@ -46,8 +43,6 @@ STRETCH: Final = 50
 WARM_PART: Final = 0.95
 WARM_S_MAX: Final = 60.0
 
-Get = Callable[[bytes], bytes | None]
-
 
 class Reader:
     """One process in a group of its own, which gets random keys."""
@@ -56,8 +51,9 @@ class Reader:
         group.join()
         self._key_count = key_count
         self._rng = random.Random(1)
-        self._get, rows, self.close = _opened(engine, folder, group.bytes_max)
-        if sum(1 for _ in rows) != key_count:
+        store = ENGINES[engine.partition(",")[0]](folder, _settings(engine, group.bytes_max))
+        self._get, self.close = store.get, store.close
+        if sum(1 for _ in store.all_rows()) != key_count:
             raise BudgetError(f"{engine} has another number of rows")
         give_up = time.monotonic() + WARM_S_MAX
         while group.used_bytes() < WARM_PART * group.bytes_max and time.monotonic() < give_up:
@@ -90,21 +86,10 @@ def _read_bytes() -> int:
     return 0
 
 
-def _opened(
-    engine: str, folder: str, bytes_max: int
-) -> tuple[Get, Iterable[object], Callable[[], None]]:
-    """Return how to get, every row, and how to close."""
+def _settings(engine: str, bytes_max: int) -> dict[str, Any]:
     if engine == OURS:
-        db = ferrisdb.open(folder, timeout=60)
-        return db.get, db.scan(), db.close
-    rocksdict = importlib.import_module("rocksdict")
-    options = rocksdict.Options(raw_mode=True)
-    if engine == PEERS[1]:
-        blocks = rocksdict.BlockBasedOptions()
-        blocks.set_block_cache(rocksdict.Cache(bytes_max // 2))
-        options.set_block_based_table_factory(blocks)
-    opened = rocksdict.Rdict(folder, options)
-    return opened.get, opened.items(), opened.close
+        return {"memtable_bytes": MEMTABLE_BYTES}
+    return {"cache_bytes": bytes_max // 2} if engine == PEERS[1] else {}
 
 
 def starved(run: Run) -> list[Figure]:
@@ -142,11 +127,8 @@ def _load(run: Run, place: str, key_count: int) -> list[str]:
     loaded = []
     for name in (OURS, PEERS[0]):
         run.say(f"loading {key_count:,} keys into {name}")
-        folder = os.path.join(place, name)
-        try:
-            engine = ENGINES[name](folder)
-        except ModuleNotFoundError as error:
-            run.say(f"{name} is left out: {error}; pip install {error.name}")
+        engine = opened(name, os.path.join(place, name), run.say)
+        if engine is None:
             continue
         try:
             for first in range(0, key_count, BATCH_ROWS):
@@ -155,9 +137,6 @@ def _load(run: Run, place: str, key_count: int) -> list[str]:
             engine.settle()
         finally:
             close(engine)
-        if name == OURS:
-            text = f"memtable_bytes = {MEMTABLE_BYTES}\n"
-            Path(folder, "ferrisdb.toml").write_text(text, encoding="ascii")
         loaded.append(name)
     if PEERS[0] in loaded:
         shutil.copytree(os.path.join(place, PEERS[0]), os.path.join(place, PEERS[1]))

@@ -19,7 +19,8 @@ import ferrisdb
 from ferrisdb import service
 from ferrisdb.bench.budget.figures import OURS, BudgetError
 from ferrisdb.bench.budget.workload import keys_from, pairs_of, value_of
-from ferrisdb.bench.engines import ENGINES
+from ferrisdb.bench.engines import ENGINES, OS, Engine, Ferris, Rocks
+from ferrisdb.bench.engines.rocksdb import BACKGROUND
 from ferrisdb.bench.measuring import parts
 from ferrisdb.shm.locks import DirectoryLock
 
@@ -42,7 +43,7 @@ class Stores:
         self.absent = keys_from(key_count, key_count)
         self._further = 2 * key_count
         self.rng = random.Random(seed)
-        self.engines: list[Any] = []
+        self.engines: list[Engine] = []
 
     def load(self) -> None:
         """Write every key, compact, and check.
@@ -51,10 +52,8 @@ class Stores:
         """
         for name in (OURS, *READ_PEERS):
             self._say(f"loading {len(self.keys):,} keys into {name}")
-            try:
-                engine = ENGINES[name](self.folder_of(name))
-            except ModuleNotFoundError as error:
-                self._say(f"{name} is left out: {error}; pip install {error.name}")
+            engine = opened(name, self.folder_of(name), self._say)
+            if engine is None:
                 continue
             self.engines.append(engine)
             for rows in parts(pairs_of(0, self.keys), BATCH_ROWS):
@@ -70,9 +69,8 @@ class Stores:
         each = max(len(self.keys) // 10, 1)
         total = len(self.keys) + count * each + each // 10
         # Another service: settings are read when one starts.
-        ours = self.engines[0]
-        close(ours)
-        self.engines[0] = ENGINES[OURS](ours.db.path, HELD_BACK)
+        close(self.engines[0])
+        self.engines[0] = Ferris(self.folder_of(OURS), HELD_BACK)
         for engine in self.engines:
             self._say(f"adding {count} tables of {each:,} keys to {engine.name}")
             first = self._further
@@ -108,7 +106,9 @@ class Stores:
 
     def table_counts(self) -> dict[str, int]:
         """Return how many tables ours has, by level."""
-        levels = self.engines[0].db.stats()["levels"]
+        ours = self.engines[0]
+        assert isinstance(ours, Ferris)
+        levels = ours.db.stats()["levels"]
         return {level: row["tables"] for level, row in levels.items()}
 
     def close(self) -> None:
@@ -117,15 +117,27 @@ class Stores:
             close(self.engines.pop())
 
 
+def opened(
+    name: str, folder: str, say: Callable[[str], None], *, durability: str = OS
+) -> Engine | None:
+    """Open an engine; None, having said so: it is missing here."""
+    kind = ENGINES[name]
+    why = kind.missing()
+    if why is not None:
+        say(f"{name} is left out: {why}")
+        return None
+    return kind(folder, durability=durability)
+
+
 def found_value(row: Any) -> bytes | None:
     """Return the value of what a multi_get has for a key: LMDB's has the key beside it."""
     value: bytes | None = row[1] if isinstance(row, tuple) else row
     return value
 
 
-def close(engine: Any) -> None:
+def close(engine: Engine) -> None:
     """Close an engine; where it is ours, have its service end, too."""
-    path = engine.db.path if engine.name == OURS else None
+    path = engine.db.path if isinstance(engine, Ferris) else None
     engine.close()
     if path is not None:
         end_service(path)
@@ -146,12 +158,12 @@ def end_service(path: str) -> None:
         time.sleep(0.005)
 
 
-def _flush(engine: Any) -> None:
+def _flush(engine: Engine) -> None:
     """Have what the memtable holds written to a table of its own, where the engine has tables."""
-    if engine.name == "rocksdict":
+    if isinstance(engine, Rocks):
         engine.db.flush()
         wait_for_rocksdb(engine.db)
-    elif engine.name == OURS:
+    elif isinstance(engine, Ferris):
         flush_memtable(engine.db)
 
 
@@ -172,7 +184,6 @@ def flush_memtable(db: ferrisdb.Database) -> None:
 
 def wait_for_rocksdb(db: Any) -> None:
     """Wait until RocksDB neither flushes nor compacts, nor wants to."""
-    names = ("compaction-pending", "mem-table-flush-pending", "num-immutable-mem-table",
-             "num-running-compactions", "num-running-flushes")  # fmt: skip
-    while any(db.property_int_value(f"rocksdb.{name}") for name in names):
+    names = (*BACKGROUND, "rocksdb.num-immutable-mem-table")
+    while any(db.property_int_value(name) for name in names):
         time.sleep(0.002)

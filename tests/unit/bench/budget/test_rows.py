@@ -14,7 +14,7 @@ DESIGN = {
     "fill": [(1.5, "rocksdict plyvel"), (1.5, "rocksdict plyvel")],
     "put-os": [(0.9, "rocksdict")],
     "put-sync": [(0.9, "plyvel")],
-    "put-sync-8": [(4, "sqlite lmdb")],
+    "put-sync-8": [(4, "sqlite3 lmdb")],
     "readers": [(1, "lmdb"), (1, "lmdb")],
     "starved": [(1, "rocksdict rocksdict, large cache")],
     "sockets": [(ratio, "redis") for ratio in (1.1, 1.5, 1.1, 1.5, 1, 1, 1, 1)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ferrisdb.bench.budget.fills import leveldb_owes
+from ferrisdb.bench.engines.leveldb import owes
 
 HEAD = """                               Compactions
 Level  Files Size(MB) Time(sec) Read(MB) Write(MB)
@@ -13,7 +13,7 @@ Level  Files Size(MB) Time(sec) Read(MB) Write(MB)
 
 
 @pytest.mark.parametrize(
-    ("levels", "owes"),
+    ("levels", "expected"),
     [
         ("", False),
         ("  0        3        9         0        0         2\n", False),
@@ -25,5 +25,5 @@ Level  Files Size(MB) Time(sec) Read(MB) Write(MB)
          "  2       51      101         0        5         5\n", True),
     ],
 )  # fmt: skip
-def test_a_level_over_its_target_is_debt(levels: str, owes: bool) -> None:
-    assert leveldb_owes(HEAD + levels) is owes
+def test_a_level_over_its_target_is_debt(levels: str, expected: bool) -> None:
+    assert owes(HEAD + levels) is expected

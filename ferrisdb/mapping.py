@@ -9,8 +9,7 @@ from ferrisdb.backoff import Backoff
 from ferrisdb.errors import ConflictError, SnapshotTooOldError, WrongTypeError
 from ferrisdb.kernel import layout
 from ferrisdb.kernel.batch import BatchBuffer
-from ferrisdb.kernel.rows import open_rows
-from ferrisdb.kernel.space import Space
+from ferrisdb.kernel.rows import RangedSpace
 from ferrisdb.read_set import key_check
 from ferrisdb.snapshot import Snapshot
 
@@ -22,27 +21,8 @@ _MISSING: Any = object()
 T = TypeVar("T")
 
 
-class SpaceMapping(Space, MutableMapping[bytes, bytes]):
+class SpaceMapping(RangedSpace, MutableMapping[bytes, bytes]):
     """One key space as a mapping from bytes to bytes, ordered by key."""
-
-    def scan(
-        self,
-        start: bytes | None = None,
-        end: bytes | None = None,
-        *,
-        prefix: bytes | None = None,
-        limit: int | None = None,
-        reverse: bool = False,
-        keys_only: bool = False,
-    ) -> Iterator[Any]:
-        """Return an iterator over (key, value) in key order, or over keys.
-
-        Shape:   [start, end) in both directions; prefix excludes start and end; limit, rows at
-                 most. What it shows is the key space at the moment of the call.
-        Raises:  WrongTypeError, UsageError, TooManySnapshotsError, UnavailableError,
-                 KeyspaceDroppedError; SnapshotTooOldError, CorruptionError while iterating.
-        """
-        return open_rows(self, None, start, end, prefix, limit, reverse, keys_only)
 
     def snapshot(self) -> Snapshot:
         """Return the database as it is now, to be read any number of times; close it after use."""

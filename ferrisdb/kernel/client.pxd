@@ -6,6 +6,8 @@ from ferrisdb.kernel.ring cimport RingProducer
 from ferrisdb.kernel.source cimport Hit
 from ferrisdb.kernel.turn cimport Turn
 
+cdef class Pin
+
 cdef class Attachment(RingProducer):
     cdef uint8_t *slot
     cdef readonly ReadView view
@@ -15,6 +17,7 @@ cdef class Attachment(RingProducer):
     cdef Turn turn              # at keys that transactions fight for
     cdef int enter(self) except -1
     cdef int pin(self, uint64_t *seq) except -1
+    cdef Pin pinned(self)                 # `take_pin`
     cdef int aim(self, bytes prefix, object key, Probe *probe) except -1
     cdef object value_at(self, bytes prefix, object key)
     cdef list values_at(self, bytes prefix, list wanted)
@@ -39,6 +42,7 @@ cdef class Pin:
     cdef readonly uint64_t now_us
     cdef readonly uint64_t generation
     cdef void _let_go(self) noexcept
+    cdef int let_go(self) noexcept        # `release`
     cdef int check(self) except -1
     cdef tuple entry_at(self, bytes prefix, object key)
     cdef list values_at(self, bytes prefix, list wanted)

@@ -288,6 +288,9 @@ cdef class Attachment(RingProducer):
 
     def take_pin(self):
         """Pin the current version and sequence in a slot of their own."""
+        return self.pinned()
+
+    cdef Pin pinned(self):
         cdef Pin pin
         cdef uint32_t i
         cdef uint64_t epoch, seq
@@ -358,8 +361,12 @@ cdef class Pin:
 
     def release(self):
         """Unpin; the pin can't be read through afterwards."""
+        self.let_go()
+
+    cdef int let_go(self) noexcept:
         self._let_go()
         self.view = None
+        return 0
 
     cdef int check(self) except -1:
         """Make sure that the pin held until here; to be asked after what was read was copied."""

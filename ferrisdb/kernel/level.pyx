@@ -25,12 +25,14 @@ cdef class Level(Source):
     cdef int _open(self, uint32_t index) except -1 with gil:
         if self.inner is None or index != self.index:
             self.inner = None
-            self.inner = (<Table>self.run.at(index)).source(self.snapshot_seq, self.all_versions)
+            self.inner = (<Table>self.run.at(index)).source_at(
+                self.snapshot_seq, self.all_versions)
             self.index = index
         return 0
 
     cdef int _take(self) except -1 nogil:
         self.key, self.key_bytes = self.inner.key, self.inner.key_bytes
+        self.lasting = self.inner.lasting
         self.hit = self.inner.hit
         self.valid = True
         return 0

@@ -279,6 +279,7 @@ cdef class Memtable:
         source.table = self
         source.snapshot_seq = snapshot_seq
         source.all_versions = all_versions
+        source.lasting = True
         return source
 
 

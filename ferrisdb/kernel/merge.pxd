@@ -27,7 +27,8 @@ cdef enum:
     BATCH_ROWS = 64
 
 cdef struct Row:
-    uint64_t key                # offset in Scan.arena
+    const uint8_t *key          # NULL: in Scan.arena, from `place` on
+    uint64_t place
     const uint8_t *value
     uint32_t key_bytes
     uint32_t value_bytes
@@ -56,6 +57,7 @@ cdef class Scan:
     cdef bint _in_range(self) noexcept nogil
     cdef bint _live(self) noexcept nogil
     cdef int _keep(self, Row *row) except -1 nogil
+    cdef bytes key_of(self, const Row *row)
 
 cdef class Cursor:
     cdef Source source

@@ -240,6 +240,7 @@ cdef class Merge(Source):
         top = self.heap[0]
         self.key = (<Source>self.source[top]).key
         self.key_bytes = (<Source>self.source[top]).key_bytes
+        self.lasting = (<Source>self.source[top]).lasting
         self.hit = (<Source>self.source[top]).hit
         self.valid = True
         return 0
@@ -320,22 +321,32 @@ cdef class Scan:
         return True
 
     cdef int _keep(self, Row *row) except -1 nogil:
-        cdef uint64_t need = self.arena_used + self.source.key_bytes
+        cdef uint64_t need
         cdef uint8_t *grown
         if self.source.key_bytes < self.prefix_bytes:
             return refuse_short_key()
+        row.value, row.value_bytes = self.source.hit.value, self.source.hit.value_bytes
+        row.expires_us = self.source.hit.expires_us
+        row.key, row.key_bytes = self.source.key, self.source.key_bytes
+        if self.source.lasting:
+            return 0
+        need = self.arena_used + row.key_bytes
         if need > self.arena_room:
             grown = <uint8_t *>realloc(self.arena, 2 * need + 2048)
             if grown == NULL:
                 return out_of_memory()
             self.arena, self.arena_room = grown, 2 * need + 2048
-        row.key, row.key_bytes = self.arena_used, self.source.key_bytes
-        row.value, row.value_bytes = self.source.hit.value, self.source.hit.value_bytes
-        row.expires_us = self.source.hit.expires_us
+        row.key, row.place = NULL, self.arena_used
         if row.key_bytes:
-            memcpy(self.arena + row.key, self.source.key, row.key_bytes)
+            memcpy(self.arena + row.place, self.source.key, row.key_bytes)
         self.arena_used = need
         return 0
+
+    cdef inline bytes key_of(self, const Row *row):
+        """Return a row's key without the prefix."""
+        cdef const uint8_t *key = row.key if row.key != NULL else self.arena + row.place
+        return PyBytes_FromStringAndSize(<const char *>key + self.prefix_bytes,
+                                         row.key_bytes - self.prefix_bytes)
 
     cdef int64_t _gather(self, int64_t rows_max, bint keep) except -1 nogil:
         """Pass over up to `rows_max` live rows, keeping where they are; fewer: the range ended."""
@@ -395,9 +406,7 @@ cdef class Scan:
                 count = self._gather(batch, True)
             for i in range(count):
                 row = &self.rows[i]
-                key = PyBytes_FromStringAndSize(
-                    <const char *>self.arena + row.key + self.prefix_bytes,
-                    row.key_bytes - self.prefix_bytes)
+                key = self.key_of(row)
                 if self.keys_only:
                     out.append(key)
                 else:

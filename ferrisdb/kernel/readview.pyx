@@ -298,8 +298,9 @@ cdef class ReadView:
         cdef int m
         cdef TableRun run
         cdef Table table
-        self.refresh_ranges()
         for m in range(self.memtable_count):
+            if (<Memtable>self.memtable_at[m]).range_count() > self.ranges_held[m]:
+                self.refresh_ranges()
             if self._holds_any(m):
                 sources.append((<Memtable>self.memtable_at[m]).source(snapshot_seq))
             if self.ranges_held[m]:
@@ -308,7 +309,7 @@ cdef class ReadView:
         for i in range(run.count):
             if run.reaches_into(i, first, last):
                 table = <Table>run.at(i)
-                sources.append(table.source(snapshot_seq))
+                sources.append(table.source_at(snapshot_seq, False))
                 if table.has_tombstones:
                     found.append(table.tombstones)
         for i in range(self.run_count):
@@ -318,7 +319,7 @@ cdef class ReadView:
             if last is not None:
                 end = run.count_below(<const uint8_t *>last, <uint32_t>len(last))
             if begin + 1 == end:
-                sources.append((<Table>run.at(begin)).source(snapshot_seq))
+                sources.append((<Table>run.at(begin)).source_at(snapshot_seq, False))
             elif begin < end:
                 sources.append(Level(run, snapshot_seq))
             while run.range_count and begin < end:

@@ -2,6 +2,12 @@
 from libc.stdint cimport int64_t, uint64_t
 from ferrisdb.kernel.client cimport Pin
 from ferrisdb.kernel.merge cimport Scan
+from ferrisdb.kernel.space cimport Space
+
+cpdef open_rows(Space owner, Pin pin, start, end, prefix, limit, bint reverse, bint keys_only)
+
+cdef class RangedSpace(Space):
+    pass
 
 cdef class Rows:
     cdef Pin pin

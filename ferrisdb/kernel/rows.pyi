@@ -2,7 +2,6 @@ from collections.abc import Iterator
 from typing import Any, Self, final
 
 from ferrisdb.kernel.client import Pin
-from ferrisdb.kernel.merge import Scan
 from ferrisdb.kernel.space import Space
 
 def bounds(
@@ -19,11 +18,22 @@ def open_rows(
     keys_only: bool,
 ) -> Iterator[Any]: ...
 
+class RangedSpace(Space):
+    def scan(
+        self,
+        start: bytes | None = None,
+        end: bytes | None = None,
+        *,
+        prefix: bytes | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+        keys_only: bool = False,
+    ) -> Iterator[Any]: ...
+
 @final
 class Rows:
     @property
     def expiry_us(self) -> int: ...
-    def __new__(cls, pin: Pin, scan: Scan, release: bool) -> Self: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
     def count_rest(self) -> int: ...

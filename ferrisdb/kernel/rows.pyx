@@ -6,8 +6,9 @@ same memory for all of them, out of Python's free lists, and it stays in the pro
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy
 from ferrisdb.kernel.client cimport Pin
 from ferrisdb.kernel.merge cimport BATCH_ROWS, Row, Scan
 from ferrisdb.kernel.space cimport Space
@@ -45,13 +46,21 @@ def bounds(Space owner not None, start, end, prefix):
             raise UsageError("prefix excludes start and end: it is both")
         space = space + checked_key(owner, "prefix", prefix)
         return space, prefix_end(space)
-    first = space if start is None else space + checked_key(owner, "start", start)
+    first = space if start is None else joined(space, checked_key(owner, "start", start))
     if end is None:
         return first, owner.behind
-    return first, space + checked_key(owner, "end", end)
+    return first, joined(space, checked_key(owner, "end", end))
 
 
-def open_rows(Space owner not None, Pin pin, start, end, prefix, limit, reverse, keys_only):
+cdef bytes joined(bytes a, bytes b):
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(a), m = PyBytes_GET_SIZE(b)
+    cdef bytes both = PyBytes_FromStringAndSize(NULL, n + m)
+    memcpy(PyBytes_AS_STRING(both), PyBytes_AS_STRING(a), n)
+    memcpy(PyBytes_AS_STRING(both) + n, PyBytes_AS_STRING(b), m)
+    return both
+
+
+cpdef open_rows(Space owner, Pin pin, start, end, prefix, limit, bint reverse, bint keys_only):
     """Return an iterator over the rows of a range as they are now, or as a pin shows them.
 
     Shape:   [start, end) in user keys, or `prefix`; limit, rows at most or None; pin, a snapshot's,
@@ -60,10 +69,13 @@ def open_rows(Space owner not None, Pin pin, start, end, prefix, limit, reverse,
              UnavailableError, CorruptionError.
     """
     cdef bint own = pin is None
+    if owner is None:
+        raise TypeError("a scan is of a key space")
     cdef int64_t left = -1
     cdef bytes first, last
     cdef list sources = [], found = []
     cdef Scan scan
+    cdef Rows rows
     first, last = bounds(owner, start, end, prefix)
     if limit is not None:
         if not isinstance(limit, int) or limit < 0:
@@ -73,21 +85,40 @@ def open_rows(Space owner not None, Pin pin, start, end, prefix, limit, reverse,
         return iter(())
     if own:
         owner.enter()
-        pin = owner.attached.take_pin()
+        pin = owner.attached.pinned()
     if not pin.is_ordered():
         pin = <Pin?>owner.attached._order(pin, own)
     try:
         pin.view.collect(first, last, pin.seq, sources, found)
         scan = Scan.__new__(Scan)
         scan.prefix_bytes = <uint32_t>len(owner.prefix)
-        scan.reverse, scan.keys_only = bool(reverse), bool(keys_only)
+        scan.reverse, scan.keys_only = reverse, keys_only
         scan.snapshot_seq, scan.now_us, scan.left = pin.seq, pin.now_us, left
         scan.begin(sources, found, first, last)
-        return Rows(pin, scan, own)
+        rows = Rows.__new__(Rows)
+        rows.pin, rows.scan, rows.release = pin, scan, own
+        # A limit says how many will be wanted; else few are read first.
+        rows.batch = FIRST_ROWS if left < 0 else BATCH_ROWS
+        return rows
     except BaseException:
         if own:
-            pin.release()
+            pin.let_go()
         raise
+
+
+cdef class RangedSpace(Space):
+    """A key space, the ranges of which can be read."""
+
+    def scan(self, start=None, end=None, *, prefix=None, limit=None, bint reverse=False,
+             bint keys_only=False):
+        """Return an iterator over (key, value) in key order, or over keys.
+
+        Shape:   [start, end) in both directions; prefix excludes start and end; limit, rows at
+                 most. What it shows is the key space at the moment of the call.
+        Raises:  WrongTypeError, UsageError, TooManySnapshotsError, UnavailableError,
+                 KeyspaceDroppedError; SnapshotTooOldError, CorruptionError while iterating.
+        """
+        return open_rows(self, None, start, end, prefix, limit, reverse, keys_only)
 
 
 @cython.final
@@ -98,10 +129,6 @@ cdef class Rows:
     Raises:  SnapshotTooOldError, ClosedError, CorruptionError, StorageError while iterating.
     Owner:   one thread.
     """
-
-    def __cinit__(self, Pin pin not None, Scan scan not None, bint release):
-        self.pin, self.scan, self.release = pin, scan, release
-        self.batch = FIRST_ROWS
 
     def __iter__(self):
         return self
@@ -130,9 +157,7 @@ cdef class Rows:
         self.at += 1
         if row.expires_us and (self.expiry_us == 0 or row.expires_us < self.expiry_us):
             self.expiry_us = row.expires_us
-        key = PyBytes_FromStringAndSize(
-            <const char *>scan.arena + row.key + scan.prefix_bytes,
-            row.key_bytes - scan.prefix_bytes)
+        key = scan.key_of(row)
         if not scan.keys_only:
             value = PyBytes_FromStringAndSize(<const char *>row.value, row.value_bytes)
         self.pin.check()
@@ -160,4 +185,4 @@ cdef class Rows:
         if self.scan is not None:
             self.scan = None
             if self.release:
-                self.pin.release()
+                self.pin.let_go()

@@ -22,6 +22,7 @@ cdef class Source:
     cdef uint64_t snapshot_seq  # else: per key only the newest version at or below this
     cdef const uint8_t *key
     cdef uint32_t key_bytes
+    cdef bint lasting           # the key stays where it is, as the value does; else until a move
     cdef Hit hit
     cdef int seek_first(self) except -1 nogil
     cdef int seek_last(self) except -1 nogil

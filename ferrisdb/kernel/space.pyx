@@ -101,11 +101,11 @@ cdef class Space:
         """
         cdef Pin pin
         self.enter()
-        pin = self.attached.take_pin()
+        pin = self.attached.pinned()
         try:
             value, expires_us = pin.entry_at(self.prefix, key)
         finally:
-            pin.release()
+            pin.let_go()
         if value is None:
             raise KeyError(key)
         return (expires_us - pin.now_us) / 1e6 if expires_us else None
@@ -176,7 +176,7 @@ cdef class Space:
         op.expected_bytes = <uint32_t>n
         while True:
             self.enter()
-            pin = attached.take_pin()
+            pin = attached.pinned()
             try:
                 value, held_us = pin.entry_at(self.prefix, key)
                 op.flags = <uint16_t>(flags | (
@@ -194,4 +194,4 @@ cdef class Space:
                 if monotonic_ns() > deadline_ns:
                     raise
             finally:
-                pin.release()
+                pin.let_go()

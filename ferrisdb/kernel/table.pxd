@@ -39,6 +39,9 @@ cdef class Table(TableFile):
                                uint64_t snapshot_seq) noexcept nogil
     # 1: an entry stands at the offset; 0: a block ends there and `next` is where the next begins.
     cdef int decode(self, uint64_t offset, Entry *out) except -1 nogil
+    # A source over the entries, on no entry yet.
+    cdef Source source_at(self, uint64_t snapshot_seq, bint all_versions)
+    cdef int _end_entry(self, Entry *entry) except -1 nogil
     # The entry behind `offset`, over block ends. 0: there is none; `offset` is then the data's end.
     cdef int decode_next(self, uint64_t offset, Entry *out) except -1 nogil
     cdef int is_key(self, Entry *entry, const uint8_t *key, uint32_t key_bytes) except -1 nogil

@@ -38,6 +38,7 @@ from ferrisdb.kernel import properties as layout
 cdef enum:
     DECODE_BYTES = 32           # no entry's fields in front of its key are longer
     SMALLEST_BLOCK_BYTES = 13   # restart offset, trailer
+    PREFETCH_BYTES = 8192
 
 
 cdef int refuse(str reason) except -1 with gil:
@@ -125,10 +126,19 @@ cdef class Table(TableFile):
         cdef uint64_t left
         if offset < TABLE_HEADER_BYTES or offset + SMALLEST_BLOCK_BYTES > self.data_end:
             return self.corrupt(offset, b"an entry within the blocks", self.data_end)
-        seen(self, offset, DECODE_BYTES)
+        seen(self, offset, 4)
         word = load_u32(p)
         flags = word & 0xFF
         out.offset = offset
+        if flags == KIND_PUT:               # most entries of most tables
+            out.kind, out.older, out.shared, out.seq, out.expires_us = KIND_PUT, False, 0, 0, 0
+            out.suffix_bytes = word >> 8 & 0xFF
+            out.value_bytes = word >> 16
+            out.suffix = p + 4
+            out.value = p + 4 + out.suffix_bytes
+            out.next = offset + 4 + out.suffix_bytes + out.value_bytes
+            return self._end_entry(out)
+        seen(self, offset, DECODE_BYTES)
         if flags == 0:
             left = BLOCK_END_BYTES + 4 * <uint64_t>load_u32(p + 1)
             if left > self.data_end - offset:
@@ -167,9 +177,12 @@ cdef class Table(TableFile):
         out.suffix = p
         out.value = p + out.suffix_bytes
         out.next = <uint64_t>(p - self.base) + out.suffix_bytes + out.value_bytes
-        if out.next + SMALLEST_BLOCK_BYTES > self.data_end:
-            return self.corrupt(offset, b"an entry that ends within its block", out.next)
-        seen(self, offset, out.next - offset)
+        return self._end_entry(out)
+
+    cdef inline int _end_entry(self, Entry *entry) except -1 nogil:
+        if entry.next + SMALLEST_BLOCK_BYTES > self.data_end:
+            return self.corrupt(entry.offset, b"an entry that ends within its block", entry.next)
+        seen(self, entry.offset, entry.next - entry.offset)
         return 1
 
     cdef int decode_next(self, uint64_t offset, Entry *out) except -1 nogil:
@@ -402,6 +415,11 @@ cdef class Table(TableFile):
         cdef Entry entry
         cdef int order
         offset[0] = begin
+        # All of it at once: each step of the search would wait for a line of its own.
+        while low < end - begin and low < PREFETCH_BYTES:
+            prefetch_line(self.base + end - 1 - low)
+            low += 64
+        low = 0
         seen(self, end - 4, 4)
         high = load_u32(self.base + end - 4)
         if high == 0 or BLOCK_END_BYTES + 4 * high > end - begin:
@@ -445,8 +463,12 @@ cdef class Table(TableFile):
 
     def source(self, uint64_t snapshot_seq, bint all_versions=False):
         """Return a new source over the entries, on no entry yet; it keeps the map alive."""
+        return self.source_at(snapshot_seq, all_versions)
+
+    cdef Source source_at(self, uint64_t snapshot_seq, bint all_versions):
+        cdef TableSource source
         self._check_open()
-        cdef TableSource source = TableSource.__new__(TableSource)
+        source = TableSource.__new__(TableSource)
         source.table = self
         source.snapshot_seq = snapshot_seq
         source.all_versions = all_versions
@@ -523,6 +545,7 @@ cdef class TableSource(Source):
         cdef uint8_t *grown
         cdef uint64_t key_bytes = <uint64_t>entry.shared + entry.suffix_bytes
         self.key = entry.suffix
+        self.lasting = entry.shared == 0
         if entry.shared:
             self.table._decode_head(entry, &head)
             if key_bytes > self.key_room:
@@ -555,6 +578,8 @@ cdef class TableSource(Source):
         cdef Entry *entry = &self.entry
         self.valid = False
         self.marked = False
+        prefetch_line(self.table.base + offset + 1024)
+        prefetch_line(self.table.base + offset + 1088)
         while self.table.decode_next(offset, entry):
             if self.all_versions:
                 return self._show()

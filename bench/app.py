@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, str]] = {
     "plot": "ferrisdb.bench.report_commands:plot",
     "budget": "ferrisdb.bench.budget.command:budget",
     "instructions": "ferrisdb.bench.instructions:instructions",
+    "growth": "ferrisdb.bench.growth:growth",
 }
 """Where each command is: module and attribute, in the order that help shows."""
 

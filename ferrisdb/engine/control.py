@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ferrisdb.engine.restarts import PAUSE_NS_FIRST, Restarts
+from ferrisdb.engine.restarts import PAUSE_NS_FIRST, STEADY_NS, Restarts
 from ferrisdb.errors import DiskFullError, SharedMemoryFullError
 from ferrisdb.exit_codes import ExitCode
 
@@ -443,7 +443,7 @@ class Control:
     def _want_readers(self, count: int) -> list[Action]:
         if self._readers:
             return []
-        self._readers = [Restarts(0) for _ in range(count)]
+        self._readers = [Restarts(0, STEADY_NS) for _ in range(count)]
         return [StartReader(number) for number in range(count)]
 
     def _bury_reader(self, event: ReaderDied) -> list[Action]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ferrisdb.engine import control as ctl
 from ferrisdb.engine.control import Control
-from ferrisdb.engine.restarts import LOOP_COUNT, LOOP_NS, PAUSE_NS_FIRST, PAUSE_NS_MAX
+from ferrisdb.engine.restarts import LOOP_COUNT, LOOP_NS, PAUSE_NS_FIRST, PAUSE_NS_MAX, STEADY_NS
 from ferrisdb.errors import DiskFullError
 from ferrisdb.exit_codes import ExitCode
 
@@ -166,6 +166,18 @@ def test_old_deaths_of_readers_are_forgotten() -> None:
     control.handle(ctl.ReadersWanted(0, 1))
     for death in range(3 * LOOP_COUNT):
         assert control.handle(ctl.ReaderDied(death * LOOP_NS, 0)) == [ctl.StartReader(0)]
+
+
+def test_a_reader_that_had_lived_for_a_while_is_started_at_once_however_often_it_dies() -> None:
+    control = started()
+    control.handle(ctl.ReadersWanted(0, 1))
+    now_ns = 0
+    for _ in range(2 * LOOP_COUNT):
+        assert control.handle(ctl.ReaderDied(now_ns, 0)) == [ctl.StartReader(0)]
+        now_ns += STEADY_NS
+    # One that had not counts again.
+    assert control.handle(ctl.ReaderDied(now_ns, 0)) == [ctl.StartReader(0)]
+    assert control.handle(ctl.ReaderDied(now_ns + STEADY_NS - 1, 0)) == []
 
 
 def test_an_idle_service_leaves_after_its_time_and_clients_start_the_clock_anew() -> None:

@@ -14,6 +14,7 @@ from ferrisdb.cli.lazy_group import LazyGroup
 from ferrisdb.exit_codes import ExitCode
 
 COMMANDS: Final[dict[str, str]] = {
+    "load": "ferrisdb.bench.load.command:load",
     "compare": "ferrisdb.bench.report_commands:compare",
     "report": "ferrisdb.bench.report_commands:report",
     "plot": "ferrisdb.bench.report_commands:plot",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Final
+from typing import Any, Final
 
 from ferrisdb.bench.drawing import Picture
 from ferrisdb.bench.engine_looks import look_of
@@ -50,10 +50,10 @@ class Pictures:
         return [*overview, *self.latency.values(), *self.scaling, *self.timeline]
 
 
-def page(results: Results, pictures: Pictures, lead: str = "") -> str:
+def page(results: Results, pictures: Pictures, verdicts: Sequence[Mapping[str, Any]] = ()) -> str:
     """Return the page.
 
-    Shape:   lead, HTML that stands before everything else.
+    Shape:   verdicts, those of a load: "text", "held" and "found" of each.
     """
     return "\n".join(
         [
@@ -63,8 +63,8 @@ def page(results: Results, pictures: Pictures, lead: str = "") -> str:
             "<title>FerrisDB bench</title>",
             f"<style>{STYLE}</style></head><body><main>",
             *_head(results, pictures),
-            lead,
-            *_figures(pictures.timeline),
+            *_verdicts(verdicts),
+            *_section("Second by second", _figures(pictures.timeline)),
             *_summary(results, pictures),
             *_wrong(results),
             *_workloads(results, pictures),
@@ -95,6 +95,19 @@ def _head(results: Results, pictures: Pictures) -> Iterator[str]:
     yield f'<p class="muted">{escape(machine_line(results.machine))}</p>'
     if pictures.note:
         yield f'<p class="note">{escape(pictures.note)}</p>'
+
+
+def _verdicts(verdicts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    rows = [
+        [
+            escape(str(verdict.get("text"))),
+            '<b class="good">held</b>' if verdict.get("held") else '<b class="bad">missed</b>',
+            escape(str(verdict.get("found"))),
+        ]
+        for verdict in verdicts
+    ]
+    if rows:
+        yield from _section("Thresholds", [table(["threshold", "", "found"], rows)])
 
 
 def _figures(pictures: Iterable[Picture]) -> Iterator[str]:

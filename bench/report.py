@@ -11,6 +11,7 @@ from ferrisdb.bench.drawing import NoMatplotlibError, Picture
 from ferrisdb.bench.page import Pictures, page
 from ferrisdb.bench.results import Results
 from ferrisdb.bench.tables import run_lines
+from ferrisdb.bench.timeline_plot import LoadTimeline, read_timeline, timeline
 
 PAGE_NAME: Final = "report.html"
 PLOTS_NAME: Final = "plots"
@@ -33,17 +34,18 @@ def write(folder: Path) -> Path:
     Raises:  ResultsError; OSError.
     """
     run = results.read(folder)
+    load = read_timeline(folder)
     bars: list[Picture] = []
     try:
         with drawing.style():
-            pictures = _draw(run)
+            pictures = _draw(run, load)
             # Beside the page; within it the tables have bars of their own.
             bars = [plots.throughput(run, group) for group in run.groups]
     except NoMatplotlibError as error:
         pictures = Pictures(note=str(error))
     _save(folder / PLOTS_NAME, [*pictures.all(), *bars])
     target = folder / PAGE_NAME
-    target.write_text(page(run, pictures), encoding="utf-8")
+    target.write_text(page(run, pictures, load.verdicts if load else ()), encoding="utf-8")
     return target
 
 
@@ -66,12 +68,14 @@ def write_overview(path: Path, target: Path, workloads: Sequence[str] = ()) -> N
         target.write_text(picture.svg, encoding="utf-8")
 
 
-def _draw(run: Results) -> Pictures:
+def _draw(run: Results, load: LoadTimeline | None) -> Pictures:
+    over_time = timeline(load, run.machine) if load else None
     curves = {at: plots.latency(run, group) for at, group in enumerate(run.groups)}
     return Pictures(
         overview=plots.overview(run) if len(run.groups) > 1 else None,
         latency={at: picture for at, picture in curves.items() if picture is not None},
         scaling=list(plots.scaling(run)),
+        timeline=[over_time] if over_time else [],
     )
 
 

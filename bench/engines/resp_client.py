@@ -18,8 +18,17 @@ TIMEOUT_S: Final = 60.0
 Reply = bytes | int | None | list["Reply"]
 
 
+class ReplyError(EngineError):
+    """The server answered with an error, and the connection is as good as before."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"the server answers {text}")
+        #: The error's first word, such as "ERR".
+        self.word = text.partition(" ")[0]
+
+
 class RespClient:
-    """A connection to a Unix socket.
+    """A connection to a Unix socket, or whatever is connected already.
 
     Raises:  EngineError, the server answers with an error, and what the reply would have been is
              lost; OSError, the connection is.
@@ -27,12 +36,8 @@ class RespClient:
 
     __slots__ = ("_buffer", "_receive", "_send", "_socket")
 
-    def __init__(self, path: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(TIMEOUT_S)
-        self._socket.connect(path)
-        # A socket with a time-out polls before each call; a blocking one need not.
-        self._socket.settimeout(None)
+    def __init__(self, place: str | socket.socket) -> None:
+        self._socket = place if isinstance(place, socket.socket) else _connected(place)
         self._send = self._socket.sendall
         self._receive = self._socket.recv
         self._buffer = b""
@@ -86,7 +91,7 @@ class RespClient:
             return None if rest == b"-1" else [self._reply() for _ in range(int(rest))]
         if kind == b"+":
             return rest
-        raise EngineError(f"the server answers {line.decode(errors='replace')}")
+        raise ReplyError(rest.decode(errors="replace"))
 
     def _line(self) -> bytes:
         while (end := self._buffer.find(b"\r\n")) < 0:
@@ -112,6 +117,15 @@ class RespClient:
         if not found:
             raise EngineError("the server closed the connection")
         return found
+
+
+def _connected(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made.settimeout(TIMEOUT_S)
+    made.connect(path)
+    # A socket with a time-out polls before each call; a blocking one need not.
+    made.settimeout(None)
+    return made
 
 
 def request(*words: bytes) -> bytes:

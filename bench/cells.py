@@ -50,6 +50,8 @@ class Cell:
     latency: dict[str, dict[str, float]] = field(default_factory=dict)
     #: Of all its operations: a file's name beside results.jsonl.
     histogram: str | None = None
+    #: What else there is to know of it.
+    note: str | None = None
     #: None: the cell counts. Otherwise what is wrong with it.
     why: str | None = None
 

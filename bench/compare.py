@@ -176,7 +176,7 @@ def _cells(run: Results, engines: Sequence[str]) -> dict[tuple[CellKey, str], st
     return {
         (group.key, engine): f"{group.key.workload} ({key_text(group)}), {engine}"
         for group in run.groups
-        for engine in (*group.measured, *group.wrong)
+        for engine in group.engines
         if not engines or engine in engines
     }
 

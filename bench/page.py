@@ -133,7 +133,7 @@ def _summary(results: Results, pictures: Pictures) -> Iterator[str]:
     engines = [
         engine
         for engine in results.engines
-        if any(engine in (*group.measured, *group.wrong) for group in results.groups)
+        if any(engine in group.engines for group in results.groups)
     ]
     rows = []
     for at, group in enumerate(results.groups):
@@ -142,7 +142,8 @@ def _summary(results: Results, pictures: Pictures) -> Iterator[str]:
         for engine in engines:
             measured = group.measured.get(engine)
             if measured is None:
-                cells.append('<b class="bad">wrong</b>' if engine in group.wrong else "")
+                there = "–" if engine in group.lacking else ""
+                cells.append('<b class="bad">wrong</b>' if engine in group.wrong else there)
                 continue
             ratio = comparison(group, engine).partition("[")[0].removesuffix(" socket")
             cells.append(f"{rate_text(measured.rate.median)}<br><small>{escape(ratio)}</small>")
@@ -160,7 +161,7 @@ def _wrong(results: Results) -> Iterator[str]:
     ]
     if rows:
         heads = ["workload", "", "engine", "why"]
-        yield from _section("Without a figure", [f'<div class="words">{table(heads, rows)}</div>'])
+        yield from _section("What went wrong", [f'<div class="words">{table(heads, rows)}</div>'])
 
 
 def _workloads(results: Results, pictures: Pictures) -> Iterator[str]:
@@ -173,6 +174,8 @@ def _workloads(results: Results, pictures: Pictures) -> Iterator[str]:
         for engine, reasons in group.wrong.items():
             for reason in reasons:
                 yield f'<p><b class="bad">{escape(engine)}</b>: {escape(reason)}</p>'
+        for engine, reason in group.lacking.items():
+            yield f'<p class="muted">{escape(engine)}: {escape(reason)}</p>'
         yield from _figures([pictures.latency[at]] if at in pictures.latency else [])
         yield "</section>"
 
@@ -185,7 +188,7 @@ def _rates(group: Group) -> str:
         heads,
         (
             [
-                engine_name(measured.engine),
+                engine_name(measured.engine) + _notes(measured),
                 rate_text(measured.rate.median),
                 _bar(measured, most),
                 escape(spread_text(measured)),
@@ -196,6 +199,10 @@ def _rates(group: Group) -> str:
             for measured in group.measured.values()
         ),
     )
+
+
+def _notes(measured: Measured) -> str:
+    return "".join(f"<br><small>{escape(note)}</small>" for note in measured.notes)
 
 
 def _bar(measured: Measured, most: float) -> str:

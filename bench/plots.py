@@ -170,7 +170,7 @@ def histograms(results: Results, measured: Measured) -> dict[str, Histogram]:
 
 def _engines_of(results: Results, groups: Sequence[Group]) -> list[str]:
     """Return the engines that some groups have, always in the run's order."""
-    there = {engine for group in groups for engine in (*group.measured, *group.wrong)}
+    there = {engine for group in groups for engine in group.engines}
     return [engine for engine in results.engines if engine in there]
 
 

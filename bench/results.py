@@ -2,7 +2,8 @@
 
 Cells of the same workload, clients, durability and loop are one group, whatever their engine and
 round: they are what is compared. An engine's figure is the median of its rounds; its spread are the
-smallest and the largest. An engine of which a round went wrong has no figure in that group.
+smallest and the largest. An engine of which a round went wrong has no figure in that group; one
+that was not even asked, for it can't do such a thing, lacks it.
 
 R1  A run that was interrupted has no last line, or half of one: that line is left out. Any other
     line that can't be read is an error, for a result must not be judged by a part of it.
@@ -77,6 +78,11 @@ class Measured:
         """Values of all rounds that were compared with what they had to be."""
         return sum(cell.verified for cell in self.rounds)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else there is to know of the rounds."""
+        return tuple(dict.fromkeys(cell.note for cell in self.rounds if cell.note))
+
     def operations(self) -> list[str]:
         """Return the kinds of operations whose latencies are known."""
         return list(dict.fromkeys(kind for cell in self.rounds for kind in cell.latency))
@@ -104,6 +110,13 @@ class Group:
     measured: Mapping[str, Measured]
     #: Engines that went wrong, with every distinct reason.
     wrong: Mapping[str, tuple[str, ...]]
+    #: Engines that can't do this, and why.
+    lacking: Mapping[str, str]
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.measured, *self.wrong, *self.lacking)
 
     def ratio(self, ours: str, other: str) -> Spread | None:
         """Return how many times the rate of another engine ours has.
@@ -188,13 +201,16 @@ def group_cells(cells: Iterable[Cell]) -> Iterator[Group]:
             engines.setdefault(cell.engine, []).append(cell)
         measured: dict[str, Measured] = {}
         wrong: dict[str, tuple[str, ...]] = {}
+        lacking: dict[str, str] = {}
         for engine, rounds in engines.items():
             reasons = dict.fromkeys(cell.why for cell in rounds if cell.why is not None)
-            if reasons:
+            if not reasons:
+                measured[engine] = Measured(engine, tuple(rounds))
+            elif any(cell.operations or cell.errors for cell in rounds):
                 wrong[engine] = tuple(reasons)
             else:
-                measured[engine] = Measured(engine, tuple(rounds))
-        yield Group(key, members[0].title, measured, wrong)
+                lacking[engine] = "; ".join(reasons)
+        yield Group(key, members[0].title, measured, wrong, lacking)
 
 
 def _checked(cell: Cell) -> Cell:

@@ -42,8 +42,11 @@ def group_lines(group: Group) -> Iterator[str]:
         )
         if measured.errors:
             yield f"  {'':15} {measured.errors:,} operations failed"
+        yield from (f"  {'':15} {note}" for note in measured.notes)
     for engine, reasons in group.wrong.items():
         yield from (f"  {engine:15} WRONG: {reason}" for reason in reasons)
+    for engine, reason in group.lacking.items():
+        yield f"  {engine:15} - {reason}"
 
 
 def key_text(group: Group) -> str:

@@ -27,8 +27,10 @@ def _cells(folder: Path) -> list[Cell]:
         for engine, rate in (("ferrisdb", 1000.0), ("sqlite3", 321.0)):
             more = {"clients": clients, "durability": "sync", "title": "Durable commits"}
             cells.append(cell(rate * clients, engine, "commits", **more))
-    cells.append(cell(7_654, "another-store", "ycsb-a", title=HOSTILE, errors=3))
-    cells.append(cell(0, HOSTILE, "ycsb-a", title=HOSTILE, why=f"wrong {HOSTILE}"))
+    cells.append(
+        cell(7_654, "another-store", "ycsb-a", title=HOSTILE, errors=3, note=f"note {HOSTILE}")
+    )
+    cells.append(cell(0, HOSTILE, "ycsb-a", title=HOSTILE, errors=1, why=f"wrong {HOSTILE}"))
     cells.append(cell(0, "redis", "seekrandom", why="it keeps no order"))
     return cells
 
@@ -125,7 +127,8 @@ def test_the_same_results_give_the_same_image(run: Path, tmp_path: Path) -> None
 def test_tables_show_every_cell(run: Path) -> None:
     text = "\n".join(report.tables(run))
     for part in ("450,000", "2.14 × [2.00 .. 2.27]", "1,284", "3 operations failed", "read p50",
-                 "WRONG: it keeps no order", "plyvel was not measured: pip install plyvel",
+                 "- it keeps no order", "WRONG: wrong <script>", "note <script>",
+                 "plyvel was not measured: pip install plyvel",
                  '(4 clients, "sync", closed loop)'):  # fmt: skip
         assert part in text, part
 

@@ -49,6 +49,13 @@ def test_an_engine_with_a_wrong_round_has_no_figure(tmp_path: Path) -> None:
     assert group.ratio("ferrisdb", "lmdb") is None
 
 
+def test_an_engine_that_was_not_asked_lacks_the_workload(tmp_path: Path) -> None:
+    cells = [cell(5), cell(0, "redis", why="it keeps no order"), cell(0, "lmdb", errors=1, why="!")]
+    group = _only_group(write_run(tmp_path, cells))
+    assert group.lacking == {"redis": "it keeps no order"} and group.wrong == {"lmdb": ("!",)}
+    assert group.engines == ("ferrisdb", "lmdb", "redis")
+
+
 def test_nothing_done_has_no_ratio(tmp_path: Path) -> None:
     group = _only_group(write_run(tmp_path, [cell(5), cell(0, "lmdb")]))
     assert group.ratio("ferrisdb", "lmdb") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from ferrisdb.bench.operations import Kind
 
 Call = Callable[..., Any]
-Stamps = npt.NDArray[np.int64]
+Clock = Callable[[], int]
 
 
 @dataclass(slots=True)
@@ -34,13 +35,36 @@ class Chunk:
         """Return the kind of an operation."""
         return self.kinds[0 if self.places is None else int(self.places[index])]
 
-    def run(self, clock: Callable[[], int] = time.perf_counter_ns) -> tuple[int, Stamps, list[Any]]:
-        """Do all of them, one behind the other.
+    def run(self, stamps: array[int], clock: Clock = time.perf_counter_ns) -> int:
+        """Do all of them, one behind the other; returns the time at which the first began.
 
-        Returns: the time at which the first began, when each was over, and what each returned.
-        Cost:    beside the calls, one look at the clock and two appends an operation.
+        Shape:   stamps, of 64-bit numbers, gets the time at which each was over.
+        Cost:    beside the calls, one look at the clock and one append an operation.
         """
-        stamps: list[int] = []
+        stamp = stamps.append
+        calls, keys, extras = self.calls, self.keys, self.extras
+        begin = clock()
+        if isinstance(calls, list):
+            for call, key, extra in zip(calls, keys, extras or [None] * len(keys), strict=True):
+                if extra is None:
+                    call(key)
+                else:
+                    call(key, extra)
+                stamp(clock())
+        elif extras is None:
+            for key in keys:
+                calls(key)
+                stamp(clock())
+        else:
+            for key, extra in zip(keys, extras, strict=True):
+                calls(key, extra)
+                stamp(clock())
+        return begin
+
+    def run_and_keep(
+        self, stamps: array[int], clock: Clock = time.perf_counter_ns
+    ) -> tuple[int, list[Any]]:
+        """Do the same, and return also what each of them returned."""
         kept: list[Any] = []
         stamp, keep = stamps.append, kept.append
         calls, keys, extras = self.calls, self.keys, self.extras
@@ -57,7 +81,7 @@ class Chunk:
             for key, extra in zip(keys, extras, strict=True):
                 keep(calls(key, extra))
                 stamp(clock())
-        return begin, np.array(stamps, dtype=np.int64), kept
+        return begin, kept
 
     def one(self, index: int) -> Any:
         """Do one of them."""

@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ferrisdb.bench.records import Numbers
+from ferrisdb.bench.scale import DISTRIBUTIONS
 
-THETA: Final = 0.99
-DISTRIBUTIONS: Final = ("uniform", "zipfian", "latest")
 _SUMMED_MAX: Final = 1_000_000
 _SPREAD: Final = 0x9E3779B1
 """About 2**32 over the golden ratio: neighbours come to lie far apart."""

@@ -1,11 +1,13 @@
 """Do a client's operations for a time: one behind the other, or on a schedule.
 
-In a **closed loop** an operation begins when the last one is over. Keys and values are made, and
-what was read is compared, between chunks; that time counts for nothing, so that the rate is what
-the engine does and not the generator. In an **open loop** an operation has the moment at which it
-is meant to begin, and its latency runs from that moment, whenever it really began: if the engine
-stalls, everything that waited behind the stall has waited, too. Otherwise a stall of a second would
-be one slow operation, which is known as coordinated omission (Gil Tene; wrk2).
+In a **closed loop** an operation begins when the last one is over. In an **open loop** it has the
+moment at which it is meant to begin, and its latency runs from that moment, whenever it really
+began: if the engine stalls, everything that waited behind the stall has waited, too. Otherwise a
+stall of a second would be one slow operation, which is known as coordinated omission (Gil Tene;
+wrk2).
+
+Operations are made before, and what they returned is compared afterwards. Where that can't be, the
+time that it takes is not counted (`Tally.active_ns`).
 
 All times are of the monotonic clock, in ns, and are the same in every process.
 """
@@ -13,6 +15,7 @@ All times are of the monotonic clock, in ns, and are the same in every process.
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,26 +23,25 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ferrisdb.bench.chunk import Chunk
-from ferrisdb.bench.operations import Kind, Role
+from ferrisdb.bench.chunk import Chunk, Clock
+from ferrisdb.bench.operations import SCANS, Kind, Role
+from ferrisdb.bench.pool import Pool
 from ferrisdb.bench.stream import Stream
 from ferrisdb.bench.task import Tally
 
-CHUNK_MIN: Final = 4
-CHUNK_MAX: Final = 1024
-CHUNK_NS: Final = 5_000_000
-"""A chunk grows until it takes about that long."""
+Times = npt.NDArray[np.int64]
 
-FAST_NS: Final = 10_000
-COMPARED_EVERY: Final = 8
-"""Of operations that take less than FAST_NS one in so many is compared; of others, each."""
+COMPARED: Final = 20_000
+COMPARED_SCANS: Final = 2_000
+"""So many of a client's operations are compared, or somewhat more; all, if they are fewer."""
 
 OPEN_CHUNK: Final = 4096
-COMPARED_OPEN: Final = 20_000
-"""In an open loop about so many are compared, when it is over."""
 
 SPUN_NS: Final = 100_000
 """So long before an operation's moment, waiting stops to sleep: a sleep may end late."""
+
+_AT_ONCE: Final = frozenset({Kind.NEXT_ROWS, Kind.PREVIOUS_ROWS})
+"""What returns so much that it can't be kept until all is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,96 +55,138 @@ class Window:
 
 def closed_loop(
     stream: Stream,
+    pool: Pool,
     role: Role,
     window: Window,
     tally: Tally,
     *,
+    compared_every: int = 1,
     counts_rows: bool = False,
-    clock: Callable[[], int] = time.perf_counter_ns,
+    clock: Clock = time.perf_counter_ns,
 ) -> None:
     """Do operations one behind the other until the window ends.
 
+    Shape:   compared_every, how many chunks come to one that is compared.
     Raises:  WrongAnswer, and what the engine raises.
     """
-    count, compared_every = CHUNK_MIN, 1
-    while True:
-        chunk = stream.chunk(count)
-        begin = clock()
-        if begin >= window.end_ns or not chunk.keys:
-            return
-        begin, stamps, kept = chunk.run(clock)
-        took = int(stamps[-1]) - begin
-        if begin >= window.count_ns:
-            latencies = np.diff(stamps, prepend=begin)
-            _note(tally, role, chunk, latencies)
-            tally.active_ns += took
-            tally.operations += _rows(chunk, kept) if counts_rows else len(kept)
-        stream.check(chunk, kept, compared_every)
-        compared_every = 1 if took > count * FAST_NS else COMPARED_EVERY
-        if took < CHUNK_NS // 2:
-            count = min(count * 2, CHUNK_MAX)
-        elif took > CHUNK_NS * 2:
-            count = max(count // 2, 1)
+    at_once = not _AT_ONCE.isdisjoint(role.kinds)
+    stamps: array[int] = array("q")
+    begins: list[int] = []
+    done: list[Chunk] = []
+    compared: list[tuple[Chunk, list[Any]]] = []
+    rows = 0
+    for chunk in pool.chunks():
+        # Whoever gets no processor all the time does one chunk nevertheless.
+        if done and clock() >= window.end_ns:
+            break
+        if at_once:
+            begin, kept = chunk.run_and_keep(stamps, clock)
+            stream.check(chunk, kept)
+            rows += sum(map(len, kept))
+        elif len(done) % compared_every == 0:
+            begin, kept = chunk.run_and_keep(stamps, clock)
+            compared.append((chunk, kept))
+        else:
+            begin = chunk.run(stamps, clock)
+        begins.append(begin)
+        done.append(chunk)
+        stream.note(chunk, len(chunk.keys))
+    _count_all(tally, role, done, begins, np.array(stamps, dtype=np.int64))
+    if counts_rows:
+        tally.operations = rows or sum(_batch_rows(chunk) for chunk in done)
+    for chunk, kept in compared:
+        stream.check(chunk, kept)
+
+
+def comparing(role: Role, operations: float, chunk_operations: int) -> int:
+    """Return how many chunks come to one that is compared, if so many operations are expected."""
+    wanted = COMPARED if SCANS.isdisjoint(role.kinds) else COMPARED_SCANS
+    return max(int(operations / max(wanted, chunk_operations)), 1)
+
+
+def _count_all(
+    tally: Tally, role: Role, done: list[Chunk], begins: list[int], stamps: Times
+) -> None:
+    """Count the operations of a closed loop."""
+    if not done:
+        return
+    sizes = np.array([len(chunk.keys) for chunk in done])
+    ends = np.cumsum(sizes)
+    before = np.empty_like(stamps)
+    before[1:] = stamps[:-1]
+    before[ends - sizes] = begins
+    _count(tally, role, done, stamps - before)
+    tally.active_ns += int((stamps[ends - 1] - np.array(begins)).sum())
+    tally.operations += len(stamps)
+
+
+def _batch_rows(chunk: Chunk) -> int:
+    assert chunk.extras is not None and chunk.kinds[0] is Kind.BATCH
+    return sum(len(batch) for batch in chunk.extras)
 
 
 def open_loop(
     stream: Stream,
+    chunks: list[Chunk],
     role: Role,
     window: Window,
     tally: Tally,
     *,
     rate_per_s: float,
     offset: float,
-    clock: Callable[[], int] = time.perf_counter_ns,
+    clock: Clock = time.perf_counter_ns,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Do operations at the moments of a schedule until the window ends.
 
-    Shape:   offset, of the first operation, in intervals, so that clients don't all start at once.
+    Shape:   chunks, of OPEN_CHUNK operations each but the last, enough of them; offset, of the
+             first operation, in intervals, so that clients don't all start at once.
     Raises:  WrongAnswer, and what the engine raises.
     """
     interval_ns = 1e9 / rate_per_s
-    total = max(int((window.end_ns - window.begin_ns) / interval_ns - offset) + 1, 1)
-    # All of them are made before the first moment: making some later would delay others.
-    chunks = [stream.chunk(min(OPEN_CHUNK, total - at)) for at in range(0, total, OPEN_CHUNK)]
-    every = max(total // COMPARED_OPEN, 1)
-    compared: list[tuple[Chunk, list[Any]]] = []
     first_ns = window.begin_ns + offset * interval_ns
-    last_ns = clock()
+    every = max(sum(len(chunk.keys) for chunk in chunks) // COMPARED, 1)
+    compared: list[tuple[Chunk, list[Any]]] = []
+    last_ns = window.end_ns
     for number, chunk in enumerate(chunks):
-        intended = (
-            first_ns + interval_ns * (np.arange(len(chunk.keys)) + number * OPEN_CHUNK)
-        ).astype(np.int64)
-        ends, kept = _on_schedule(chunk, intended.tolist(), window.end_ns, clock, sleep)
+        steps = np.arange(len(chunk.keys)) + number * OPEN_CHUNK
+        intended = (first_ns + interval_ns * steps).astype(np.int64)
+        ends, kept = _on_schedule(chunk, intended.tolist(), window.end_ns, clock, sleep, every)
         done = len(ends)
-        last_ns = ends[-1] if ends else last_ns
-        ended = np.array(ends, dtype=np.int64)
+        if done:
+            last_ns = max(last_ns, int(ends[-1]))
         counted = intended[:done] >= window.count_ns
-        _note(tally, role, chunk, ended - intended[:done], counted)
+        _count(tally, role, [chunk], ends - intended[:done], counted)
         # Where it is late, some that were meant to begin before are done within the window.
-        tally.operations += int((ended > window.count_ns).sum())
+        tally.operations += int((ends > window.count_ns).sum())
+        stream.note(chunk, done)
         compared.append((chunk, kept))
         if done < len(chunk.keys):
             # Those whose moment has come have waited until now, if not longer.
-            waiting = intended[done:][intended[done:] < window.end_ns]
-            late = np.maximum(window.end_ns - waiting[waiting >= window.count_ns], 0)
-            tally.histogram(role.name_of(role.kinds[0])).add_many(late)
+            waiting = intended[done:]
+            waiting = waiting[(waiting < window.end_ns) & (waiting >= window.count_ns)]
+            tally.histogram(role.name_of(role.kinds[0])).add_many(window.end_ns - waiting)
             break
-    tally.active_ns += max(last_ns, window.end_ns) - window.count_ns
+    tally.active_ns += last_ns - window.count_ns
     for chunk, kept in compared:
-        stream.check(chunk, kept, every)
+        stream.check(chunk, kept)
 
 
 def _on_schedule(
     chunk: Chunk,
     intended: list[int],
     end_ns: int,
-    clock: Callable[[], int],
+    clock: Clock,
     sleep: Callable[[float], None],
-) -> tuple[list[int], list[Any]]:
-    """Do a chunk's operations, none before its moment and none behind the end."""
+    every: int,
+) -> tuple[Times, list[Any]]:
+    """Do a chunk's operations, none before its moment and none behind the end.
+
+    Returns: when each was over, and what the first of them returned, one in `every`.
+    """
     ends: list[int] = []
     kept: list[Any] = []
+    kept_max = -(-len(intended) // every)
     for index, moment in enumerate(intended):
         now = clock()
         if now >= end_ns or moment >= end_ns:
@@ -151,31 +195,30 @@ def _on_schedule(
             if moment - now > SPUN_NS:
                 sleep((moment - now - SPUN_NS) / 1e9)
             now = clock()
-        kept.append(chunk.one(index))
+        found = chunk.one(index)
         ends.append(clock())
-    return ends, kept
+        if index < kept_max:
+            kept.append(found)
+    return np.array(ends, dtype=np.int64), kept
 
 
-def _note(
+def _count(
     tally: Tally,
     role: Role,
-    chunk: Chunk,
-    latencies: npt.NDArray[np.int64],
+    chunks: list[Chunk],
+    latencies: Times,
     counted: npt.NDArray[np.bool_] | None = None,
 ) -> None:
-    """Count latencies, by kind."""
-    for at, kind in enumerate(chunk.kinds):
+    """Count latencies of chunks' operations, by kind."""
+    kinds = role.kinds
+    places = None
+    if len(kinds) > 1:
+        places = np.concatenate([chunk.places for chunk in chunks if chunk.places is not None])
+        places = places[: len(latencies)]
+    for at, kind in enumerate(kinds):
         which = counted
-        if chunk.places is not None:
-            mine = chunk.places[: len(latencies)] == at
-            which = mine if counted is None else mine & counted
+        if places is not None:
+            which = places == at if counted is None else (places == at) & counted
         part = latencies if which is None else latencies[which]
         if part.size:
             tally.histogram(role.name_of(kind)).add_many(part)
-
-
-def _rows(chunk: Chunk, kept: list[Any]) -> int:
-    """Return how many rows a chunk has read or written."""
-    if chunk.kinds[0] is Kind.BATCH and chunk.extras is not None:
-        return sum(len(batch) for batch in chunk.extras)
-    return sum(len(rows) for rows in kept)

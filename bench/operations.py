@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ferrisdb.bench.distributions import THETA
+from ferrisdb.bench.scale import THETA
 
 
 class Kind(StrEnum):
@@ -13,7 +13,7 @@ class Kind(StrEnum):
 
     READ = "read"
     #: Reads a key that is not there.
-    MISS = "read missing"
+    MISS = "read-missing"
     UPDATE = "update"
     INSERT = "insert"
     DELETE = "delete"
@@ -26,15 +26,18 @@ class Kind(StrEnum):
     #: Writes many rows as one.
     BATCH = "batch"
     #: Reads the next hundred rows of all, in key order.
-    NEXT_ROWS = "next rows"
+    NEXT_ROWS = "next-rows"
     #: The same, from the last row on.
-    PREVIOUS_ROWS = "previous rows"
+    PREVIOUS_ROWS = "previous-rows"
 
 
 WRITES = frozenset(
     {Kind.UPDATE, Kind.INSERT, Kind.DELETE, Kind.MODIFY, Kind.TRANSACTION, Kind.BATCH}
 )
 SCANS = frozenset({Kind.SCAN, Kind.NEXT_ROWS, Kind.PREVIOUS_ROWS})
+
+ONCE = frozenset({Kind.INSERT, Kind.DELETE})
+"""What can't be done a second time with the same key."""
 
 NEXT_ROW_COUNT = 100
 BATCH_ROWS = 1000
@@ -48,7 +51,7 @@ class Role:
     """
 
     shares: tuple[tuple[Kind, float], ...]
-    #: How keys that are there are chosen: one of `distributions.DISTRIBUTIONS`.
+    #: How keys that are there are chosen: one of `scale.DISTRIBUTIONS`.
     choice: str = "uniform"
     theta: float = THETA
     #: Rows of a scan: 1 to so many, or always so many.
@@ -76,7 +79,7 @@ class Role:
 
     def name_of(self, kind: Kind) -> str:
         """Return a kind's name in results."""
-        return f"{self.label} {kind.value}" if self.label else kind.value
+        return f"{self.label}-{kind.value}" if self.label else kind.value
 
 
 def only(kind: Kind) -> tuple[tuple[Kind, float], ...]:

@@ -3,7 +3,7 @@
 Key number n is 16 hex digits of a mix of n, so that keys come in random order; a sequential key is
 the digits of n itself. A value is its key, a version and bytes that follow from both, so that
 whoever reads it can tell whether somebody has written exactly that. Values compress to about half,
-as those of db_bench do.
+as those of db_bench do, or not at all, as YCSB's.
 
     0   16  key
     16   8  version, big-endian: 0 for what was loaded
@@ -47,12 +47,12 @@ __all__ = [
 class Records:
     """Makes and checks values of one length."""
 
-    def __init__(self, value_bytes: int) -> None:
+    def __init__(self, value_bytes: int, *, compressible: bool = True) -> None:
         if not VALUE_BYTES_MIN <= value_bytes <= VALUE_BYTES_MAX:
             raise ValueError(f"a value has {VALUE_BYTES_MIN} to {VALUE_BYTES_MAX} bytes")
         self.value_bytes = value_bytes
         self._rest_bytes = value_bytes - HEAD_BYTES
-        self._pool = _pool(_OFFSETS + self._rest_bytes)
+        self._pool = _pool(_OFFSETS + self._rest_bytes, 2 if compressible else 1)
 
     def value(self, key: bytes, version: int) -> bytes:
         """Return the value that this version of a key has."""
@@ -69,10 +69,10 @@ class Records:
         return int.from_bytes(head[KEY_BYTES:], "big")
 
 
-def _pool(count: int) -> bytes:
-    # The same in every process. Each piece comes twice, which is what makes it compress.
+def _pool(count: int, times: int) -> bytes:
+    # The same in every process. A piece that comes twice is what makes it compress.
     rng = random.Random(1)
     pieces = []
-    for _ in range(count // (2 * _PIECE_BYTES) + 1):
-        pieces += [rng.randbytes(_PIECE_BYTES)] * 2
+    for _ in range(count // (times * _PIECE_BYTES) + 1):
+        pieces += [rng.randbytes(_PIECE_BYTES)] * times
     return b"".join(pieces)[:count]

@@ -57,14 +57,17 @@ def program(*names: str) -> str:
 
 
 @contextmanager
-def redis_running(folder: str) -> Iterator[Running]:
-    """Run redis-server with an append-only file that is synced every second."""
+def redis_running(folder: str, path: str | None = None) -> Iterator[Running]:
+    """Run redis-server with an append-only file that is synced every second.
+
+    Shape:   path, of its socket; otherwise it is in the folder.
+    """
     os.makedirs(folder)
-    path = os.path.join(folder, "redis.sock")
+    path = path or os.path.join(folder, "redis.sock")
     words = ["redis-server", "--port", "0", "--unixsocket", path, "--dir", folder]
     # Debian's redis-server is a link to this.
     executable = program("redis-server", "redis-check-rdb")
-    with _process([*words, *REDIS_OPTIONS], path, executable) as pid:
+    with _process([*words, *REDIS_OPTIONS], path, executable, folder + ".log") as pid:
         yield Running("redis", pid, path)
 
 
@@ -79,13 +82,12 @@ def ferrisdb_running(folder: str, readers: int | None) -> Iterator[Running]:
         file.write("\n".join(lines) + "\n")
     path = os.path.join(folder, "ferris.sock")
     command = [sys.executable, "-m", "ferrisdb.cli", "serve", folder]
-    with _process(command, path, sys.executable) as pid:
+    with _process(command, path, sys.executable, folder + ".log") as pid:
         yield Running("ferrisdb", pid, path)
 
 
 @contextmanager
-def _process(words: list[str], path: str, executable: str) -> Iterator[int]:
-    log_path = os.path.dirname(path) + ".log"
+def _process(words: list[str], path: str, executable: str, log_path: str) -> Iterator[int]:
     with open(log_path, "wb") as log:
         process = subprocess.Popen(
             words, executable=executable, stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -35,7 +35,7 @@ class Stream:
         self._task = task
         self._tally = tally
         self._role = role = task.role
-        self._records = Records(task.rows.value_bytes)
+        self._records = Records(task.rows.value_bytes, compressible=task.rows.compressible)
         self._keys_of: Callable[[Numbers], list[bytes]] = (
             digits_of if task.rows.sequential else keys_of
         )
@@ -168,9 +168,12 @@ class Stream:
             version = None if before is None else records.version(key, before)
             if version is None:
                 raise WrongAnswer(f"a transaction reads {_shown(before)} of {key!r}")
+            self._tally.verified += 1
             return records.value(key, version + 1)
 
-        return self._engine.replace(key, change)
+        attempts = self._engine.replace(key, change)
+        self._tally.retries += attempts - 1
+        return attempts
 
     def write_batch(self, key: bytes, pairs: Pairs) -> None:
         """Write a batch."""
@@ -190,17 +193,14 @@ class Stream:
 
     # What they returned
 
-    def check(self, chunk: Chunk, kept: list[Any], every: int) -> None:
-        """Compare what operations returned with what they had to.
+    def check(self, chunk: Chunk, kept: list[Any]) -> None:
+        """Compare what a chunk's first operations returned with what they had to.
 
-        Shape:   every, how many come to one that is compared.
         Raises:  WrongAnswer.
         """
-        self._last = chunk, len(kept)
-        self._note_written(chunk, kept)
         if not self._engine.keeps:
             return
-        for index in range(0, len(kept), every):
+        for index in range(len(kept)):
             kind, key, found = chunk.kind_of(index), chunk.keys[index], kept[index]
             if kind in (Kind.READ, Kind.MODIFY):
                 self._check_value(key, found)
@@ -215,8 +215,10 @@ class Stream:
             for rows in kept:
                 self._check_next_rows(rows)
 
-    def _note_written(self, chunk: Chunk, kept: list[Any]) -> None:
-        done, tally = len(kept), self._tally
+    def note(self, chunk: Chunk, done: int) -> None:
+        """Count what the first operations of a chunk have inserted, deleted or committed."""
+        tally = self._tally
+        self._last = chunk, done
         (kind, *others) = chunk.kinds
         if others:
             if Kind.INSERT in chunk.kinds and chunk.places is not None:
@@ -231,7 +233,6 @@ class Stream:
             tally.deleted += done
         elif kind is Kind.TRANSACTION:
             tally.committed += done
-            tally.retries += sum(kept) - done
 
     def _check_value(self, key: bytes, value: bytes | None, wanted: int | None = None) -> None:
         self._tally.verified += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ferrisdb.bench.budget.memory_group import MemoryGroup
 from ferrisdb.bench.histogram import Histogram
 from ferrisdb.bench.operations import Role
 
@@ -13,6 +14,7 @@ from ferrisdb.bench.operations import Role
 class Place:
     """Where an engine's data lies."""
 
+    #: As `engines.engine_named` takes it.
     engine: str
     folder: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -31,6 +33,7 @@ class Rows:
     loaded: int
     next_number: int
     deleted: int = 0
+    compressible: bool = True
     #: Keys are in the order of their numbers.
     sequential: bool = False
 
@@ -54,6 +57,8 @@ class Task:
     writers: bool
     #: It is the only one that writes: what it reads again must be what it wrote last.
     writes_alone: bool
+    #: What its memory is limited by.
+    group: MemoryGroup | None = None
     #: Rows are counted, not operations.
     counts_rows: bool = False
     warm_s: float

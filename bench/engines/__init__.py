@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 from ferrisdb.bench.engines.attached import Ferris
 from ferrisdb.bench.engines.base import ABILITIES, OS, SYNC, Engine, EngineError, Pairs
 from ferrisdb.bench.engines.disk_cache import DiskCache
@@ -28,6 +30,28 @@ KINDS: tuple[type[Engine], ...] = (
 ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in KINDS}
 """By name, in the order in which results show them."""
 
+
+def engine_named(name: str) -> type[Engine]:
+    """Return an engine by its name here, or by "module:class" for one of somebody else's.
+
+    Raises:  ValueError, there is none.
+    """
+    if name in ENGINES:
+        return ENGINES[name]
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise ValueError(
+            f"no engine {name!r}; there are {', '.join(ENGINES)}, and any module:class"
+        )
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"no engine {name!r}: {error}") from None
+    if not (isinstance(kind, type) and issubclass(kind, Engine)):
+        raise ValueError(f"{name!r} is not a class derived from ferrisdb.bench.engines.Engine")
+    return kind
+
+
 __all__ = [
     "ABILITIES",
     "ENGINES",
@@ -45,4 +69,5 @@ __all__ = [
     "Redis",
     "Rocks",
     "Sqlite",
+    "engine_named",
 ]

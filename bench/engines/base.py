@@ -51,6 +51,8 @@ class Engine(ABC):
     title: ClassVar[str]
     #: Several processes may hold it at once; if not, the clients are threads of one process.
     shared: ClassVar[bool] = True
+    #: Measured with several numbers of clients; if not, with the first of them alone.
+    scales: ClassVar[bool] = True
     #: What is written can be read; if not, nothing that is read is checked.
     keeps: ClassVar[bool] = True
     #: Python package that it needs.
@@ -91,6 +93,11 @@ class Engine(ABC):
         return f"the Python package {cls.package} is not installed: pip install {cls.package}"
 
     @classmethod
+    def reference(cls) -> str:
+        """Return what leads another process to this class."""
+        return f"{cls.__module__}:{cls.__qualname__}"
+
+    @classmethod
     def version(cls) -> str:
         """Return its version."""
         return metadata.version(cls.package or "ferrisdb")
@@ -101,6 +108,11 @@ class Engine(ABC):
         """Run what must run while handles of a folder come and go."""
         del folder, settings
         yield
+
+    @classmethod
+    def end(cls, folder: str) -> None:
+        """End what a handle may have started that outlives it."""
+        del folder
 
     def another(self, durability: str) -> Self:
         """Return a handle for another thread of this process."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
 from ferrisdb.bench.engines.base import OS, Engine, Pairs
@@ -18,6 +19,7 @@ class DiskCache(Engine):
     name = "diskcache"
     title = "diskcache"
     package = "diskcache"
+    scales = False
     lacks: ClassVar[Mapping[str, str]] = {"scan": NO_SCAN}
 
     def __init__(
@@ -38,6 +40,13 @@ class DiskCache(Engine):
         self.get: Callable[[bytes], bytes | None] = self.cache.get
         self.put: Callable[[bytes, bytes], Any] = self.cache.set
         self.delete: Callable[[bytes], Any] = self.cache.delete
+
+    @classmethod
+    @contextmanager
+    def served(cls, folder: str, settings: dict[str, Any] | None = None) -> Iterator[None]:
+        """Make the database: several clients that do so at once get in each other's way."""
+        cls(folder, settings).close()
+        yield
 
     @classmethod
     def settings_of(cls, durability: str) -> str:

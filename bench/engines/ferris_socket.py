@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import ferrisdb
-from ferrisdb.bench.engines.attached import TIMEOUT_S, await_end, prepare, rest
+from ferrisdb.bench.engines.attached import TIMEOUT_S, Ferris, rest
 from ferrisdb.bench.engines.base import EngineError, Pairs
 from ferrisdb.bench.engines.over_socket import OverSocket
 from ferrisdb.socket_path import connect_path
@@ -33,10 +33,8 @@ class FerrisSocket(OverSocket):
     @contextmanager
     def served(cls, folder: str, settings: dict[str, Any] | None = None) -> Iterator[None]:
         """Keep the service by being attached to it."""
-        prepare(folder, settings)
-        with ferrisdb.open(folder, timeout=TIMEOUT_S):
+        with Ferris.served(folder, settings):
             yield
-        await_end(folder)
 
     def _path(self, folder: str) -> str:
         path = connect_path(folder)

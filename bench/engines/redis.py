@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final
@@ -62,11 +64,11 @@ class Redis(OverSocket):
     def served(cls, folder: str, settings: dict[str, Any] | None = None) -> Iterator[None]:
         """Run the server."""
         del settings
-        with redis_running(folder):
+        with redis_running(folder, socket_of(folder)):
             yield
 
     def _path(self, folder: str) -> str:
-        return os.path.join(folder, "redis.sock")
+        return socket_of(folder)
 
     def _choose(self, durability: str) -> None:
         policy = b"everysec" if durability == OS else b"always"
@@ -81,3 +83,9 @@ class Redis(OverSocket):
             return b"aof_rewrite_in_progress:0" in told and b"aof_rewrite_scheduled:0" in told
 
         wait_until(is_done, seconds)
+
+
+def socket_of(folder: str) -> str:
+    """Return where the server's socket is: a folder's own name may be longer than one can be."""
+    name = zlib.crc32(os.path.abspath(folder).encode())
+    return os.path.join(tempfile.gettempdir(), f"ferrisdb-bench-{os.getuid()}-{name:08x}.sock")

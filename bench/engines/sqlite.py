@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from ferrisdb.bench.engines.base import OS, Engine, Pairs
@@ -39,6 +40,13 @@ class Sqlite(Engine):
         execute(f"PRAGMA mmap_size={MAP_BYTES}")
         execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         execute(TABLE + " WITHOUT ROWID" * (value_bytes < ROW_BYTES_WITHOUT_ROWID))
+
+    @classmethod
+    @contextmanager
+    def served(cls, folder: str, settings: dict[str, Any] | None = None) -> Iterator[None]:
+        """Make the database: several clients that do so at once get in each other's way."""
+        cls(folder, settings).close()
+        yield
 
     @classmethod
     def settings_of(cls, durability: str) -> str:

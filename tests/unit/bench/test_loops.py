@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from ferrisdb.bench.engines import Null
-from ferrisdb.bench.loops import Window, closed_loop, open_loop
+from ferrisdb.bench.loops import OPEN_CHUNK, Window, closed_loop, open_loop
 from ferrisdb.bench.operations import Kind, Role, only
+from ferrisdb.bench.pool import POOL_BYTES, Pace, Pool, warm_up
 from ferrisdb.bench.stream import Stream
 from ferrisdb.bench.task import Place, Rows, Tally, Task
 
@@ -72,6 +73,7 @@ def _open(takes_ns: Callable[[int], int], rate_per_s: float = 1000.0) -> tuple[T
     stream = _stream(engine, READS, tally)
     open_loop(
         stream,
+        [stream.chunk(OPEN_CHUNK)],
         READS,
         WINDOW,
         tally,
@@ -81,6 +83,18 @@ def _open(takes_ns: Callable[[int], int], rate_per_s: float = 1000.0) -> tuple[T
         sleep=clock.sleep,
     )
     return tally, engine.begun_ns
+
+
+def _closed(role: Role, takes_ns: int, **changed: Any) -> tuple[Tally, list[int], Stream]:
+    clock, tally = Clock(), Tally()
+    engine = Slow(clock, lambda now: takes_ns)
+    stream = _stream(engine, role, tally, **changed)
+    pace = warm_up(stream, WINDOW.count_ns, clock)
+    warm = len(engine.begun_ns)
+    pool = Pool(stream, role, pace, seconds=0.1, value_bytes=100, clients=1)
+    clock.now_ns = max(clock.now_ns, WINDOW.count_ns)
+    closed_loop(stream, pool, role, WINDOW, tally, compared_every=2, clock=clock)
+    return tally, engine.begun_ns[warm:], stream
 
 
 def test_operations_begin_at_their_moments() -> None:
@@ -114,36 +128,61 @@ def test_whose_turn_never_comes_has_waited_until_the_end() -> None:
 
 
 def test_a_closed_loop_counts_what_begins_in_its_window() -> None:
-    clock, tally = Clock(), Tally()
-    engine = Slow(clock, lambda now: MS)
-    closed_loop(_stream(engine, READS, tally), READS, WINDOW, tally, clock=clock)
-    assert engine.begun_ns[-1] < WINDOW.end_ns + 20 * MS
-    counted = [at for at in engine.begun_ns if at >= WINDOW.count_ns]
-    assert 0 <= len(counted) - tally.operations <= 8
+    tally, begun_ns, _ = _closed(READS, MS)
+    assert begun_ns[0] >= WINDOW.count_ns and begun_ns[-1] < WINDOW.end_ns + 20 * MS
+    assert len(begun_ns) == tally.operations == tally.latencies["read"].total
     assert tally.rate_per_s == pytest.approx(1000, rel=0.01)
-    assert tally.latencies["read"].total == tally.operations
+    assert tally.latencies["read"].percentile(50) == pytest.approx(MS, rel=0.01)
 
 
-def test_a_closed_loop_leaves_the_generator_out() -> None:
+def test_a_closed_loop_that_needs_more_begins_anew() -> None:
     clock, tally = Clock(), Tally()
-    engine = Slow(clock, lambda now: MS)
+    engine = Slow(clock, lambda now: MS // 10)
     stream = _stream(engine, READS, tally)
-    make = stream.chunk
+    # Made for a client that is ten times as slow.
+    pool = Pool(stream, READS, Pace(16, MS), seconds=0.1, value_bytes=100, clients=1)
+    closed_loop(stream, pool, READS, Window(0, 0, 100 * MS), tally, clock=clock)
+    assert tally.operations == pytest.approx(1000, abs=20)
 
-    def slowly(count: int) -> Any:
-        clock.now_ns += 30 * MS
-        return make(count)
 
-    stream.chunk = slowly  # type: ignore[method-assign]
-    closed_loop(stream, READS, WINDOW, tally, clock=clock)
-    assert tally.rate_per_s == pytest.approx(1000, rel=0.01)
+def test_nothing_is_inserted_twice() -> None:
+    clock, tally = Clock(), Tally()
+    role = Role(shares=only(Kind.INSERT))
+    engine = Slow(clock, lambda now: 0)
+    keys: list[bytes] = []
+
+    def put(key: bytes, value: bytes) -> None:
+        keys.append(key)
+        clock.now_ns += MS // 10
+
+    engine.put = put
+    stream = _stream(engine, role, tally)
+    pool = Pool(stream, role, Pace(16, MS), seconds=0.1, value_bytes=100, clients=1)
+    closed_loop(stream, pool, role, Window(0, 0, 100 * MS), tally, clock=clock)
+    assert len(set(keys)) == len(keys) == tally.inserted == tally.operations > 900
 
 
 def test_operations_of_a_mix_are_counted_by_kind() -> None:
-    clock, tally = Clock(), Tally()
     role = Role(shares=((Kind.READ, 0.25), (Kind.INSERT, 0.75)), label="mixed")
-    engine = Slow(clock, lambda now: MS // 100)
-    closed_loop(_stream(engine, role, tally), role, Window(0, 0, 120 * MS), tally, clock=clock)
-    reads, inserts = (tally.latencies[f"mixed {kind}"].total for kind in ("read", "insert"))
-    assert reads + inserts == tally.operations and tally.inserted == inserts
-    assert reads / tally.operations == pytest.approx(0.25, abs=0.05)
+    tally, _, _ = _closed(role, 2 * MS)
+    reads, inserts = (tally.latencies[f"mixed-{kind}"] for kind in ("read", "insert"))
+    assert reads.total + inserts.total == tally.operations
+    assert reads.total / tally.operations == pytest.approx(0.25, abs=0.05)
+    assert reads.percentile(50) > MS > inserts.max_ns()
+
+
+def test_a_warm_up_finds_the_pace() -> None:
+    clock = Clock()
+    stream = _stream(Slow(clock, lambda now: MS // 100), READS, Tally())
+    pace = warm_up(stream, 50 * MS, clock)
+    assert pace.operation_ns == pytest.approx(MS / 100, rel=0.01)
+    assert 250 <= pace.chunk_operations <= 1024
+    assert 50 * MS <= clock.now_ns < 62 * MS
+
+
+def test_a_pool_takes_no_more_memory_than_it_may() -> None:
+    writes = Role(shares=only(Kind.UPDATE))
+    stream = _stream(Slow(Clock(), lambda now: 0), writes, Tally())
+    pool = Pool(stream, writes, Pace(64, 1.0), seconds=1, value_bytes=1 << 20, clients=4)
+    held = sum(len(chunk.keys) for chunk in pool.held)
+    assert 64 <= held * (1 << 20) / 2**20 <= (POOL_BYTES >> 20) / 4

@@ -173,10 +173,14 @@ class Worker:
                 self._idle_until(due)
                 has_slept = True
                 continue
-            count += 1
             if now - due > overdue_ns:
-                self._skip()
+                # All at once, for at a rate beyond reach they are many.
+                until = min(now - overdue_ns, end_ns)
+                skipped = max(int((until - first_ns) / interval_ns - offset) - count, 1)
+                self._skip(skipped)
+                count += skipped
             else:
+                count += 1
                 self._operate(now if has_slept else due)  # W3
             has_slept = False
 
@@ -205,7 +209,7 @@ class Worker:
             else:
                 session.put(named, value)
         except (*FAILURES, RefusedError) as error:
-            self._count_error(kind, session.failed(error))
+            self._count_errors(kind, session.failed(error))
             if value is not None:
                 self._ledger.failed(number, version)
             return
@@ -225,16 +229,17 @@ class Worker:
         if fault is not None:
             self._second.wrong[fault] += 1
 
-    def _skip(self) -> None:
-        """Pass over an operation that nobody would wait for any more."""
-        _number, _key, is_read, _is_verified = self._next()
-        self._count_error("read" if is_read else "update", OVERDUE)
+    def _skip(self, count: int) -> None:
+        """Pass over operations that nobody would wait for any more."""
+        reads = int(self._rng.binomial(count, self._plan.read_ratio))
+        self._count_errors("read", OVERDUE, reads)
+        self._count_errors("update", OVERDUE, count - reads)
 
-    def _count_error(self, kind: str, trouble: str) -> None:
+    def _count_errors(self, kind: str, trouble: str, count: int = 1) -> None:
         now = time.perf_counter_ns()
         self._turn(now)
-        if now >= self._begin_ns:
-            self._second.errors[kind, trouble] += 1
+        if now >= self._begin_ns and count:
+            self._second.errors[kind, trouble] += count
 
     def _next(self) -> tuple[int, bytes, bool, bool]:
         if self._at >= len(self._chunk[0]):

@@ -4,8 +4,8 @@ Each engine has a control group of its own with the same limit, in which one pro
 has its service in the group, too. Data are written without the limit and compacted; then the
 pages of the files are dropped, so that each group pays for what it reads. Before the clock starts
 all is scanned once (ours checks a page when it first touches it) and random keys are read until
-the memory is in use. Values don't compress:
-else RocksDB, which compresses, would have less than four times the memory to read.
+they have the disk read no less than those before. Values don't compress: else RocksDB, which
+compresses, would have less than four times the memory to read.
 
 FerrisDB: memtables of 8 MiB, for nothing is written. RocksDB: twice, with its default block cache
 of 32 MiB and the rest left to the page cache, and with a block cache of half the memory; the
@@ -39,8 +39,10 @@ PEERS: Final = ("rocksdict", "rocksdict, large cache")
 MEMTABLE_BYTES: Final = 8 << 20
 #: Gets between two looks at the clock; the last one's value is compared.
 STRETCH: Final = 50
-#: How much of the limit is to be in use before the clock starts, and how long that may take.
-WARM_PART: Final = 0.95
+#: Gets go on for so long before the clock starts, again and again while a get has the disk read
+#: less than this part of what one had it read before, but no longer than that in all.
+WARM_S: Final = 3.0
+WARM_PART: Final = 0.97
 WARM_S_MAX: Final = 60.0
 
 
@@ -56,8 +58,9 @@ class Reader:
         if sum(1 for _ in store.all_rows()) != key_count:
             raise BudgetError(f"{engine} has another number of rows")
         give_up = time.monotonic() + WARM_S_MAX
-        while group.used_bytes() < WARM_PART * group.bytes_max and time.monotonic() < give_up:
-            self.run(0.1)
+        before, after = float("inf"), self.run(WARM_S)[1]
+        while after < WARM_PART * before and time.monotonic() < give_up:
+            before, after = after, self.run(WARM_S)[1]
 
     def run(self, seconds: float) -> tuple[float, float]:
         """Get for so long; return µs a get, and bytes that were read from the disk for each."""

@@ -77,6 +77,11 @@ cdef class TableSource(Source):
     cdef uint32_t *marks
     cdef uint64_t mark_room, mark_count, mark, mark_block
     cdef bint marked
+    # Reading ahead: where more is asked for, up to where it has been, how much at once.
+    cdef uint64_t ahead, asked, window
+    cdef void _stay_near(self, uint64_t offset) noexcept nogil
+    cdef void _look_ahead(self, uint64_t offset) noexcept nogil
+    cdef void _look_back(self, uint64_t offset) noexcept nogil
     cdef int _show(self) except -1 nogil
     cdef int _forward(self, uint64_t offset) except -1 nogil
     cdef int _choose(self, Entry *newest) except -1 nogil

@@ -25,7 +25,7 @@ from ferrisdb.kernel.cpu cimport (
     load64_relaxed)
 from ferrisdb.kernel.source cimport (
     Hit, KIND_DELETE, KIND_PUT, KIND_PUT_EXPIRING, Source)
-from ferrisdb.kernel.tablefile cimport TableFile, seen
+from ferrisdb.kernel.tablefile cimport AHEAD_BYTES_MAX, TableFile, seen
 from ferrisdb.kernel.tableformat cimport (
     BLOCK_END_BYTES, BUCKET_BYTES, ENTRY_KIND_MASK, ENTRY_OLDER, ENTRY_RESERVED, ENTRY_SEQ,
     ENTRY_SHARED, ENTRY_WIDE, PAGE_SHIFT, TABLE_HEADER_BYTES,
@@ -39,6 +39,7 @@ cdef enum:
     DECODE_BYTES = 32           # no entry's fields in front of its key are longer
     SMALLEST_BLOCK_BYTES = 13   # restart offset, trailer
     PREFETCH_BYTES = 8192
+    NEAR_BYTES = 64 << 10       # a scan that goes no further has nothing read ahead of it
 
 
 cdef int refuse(str reason) except -1 with gil:
@@ -512,12 +513,14 @@ cdef class TableSource(Source):
                 self.table._release()
 
     cdef int seek_first(self) except -1 nogil:
+        self._stay_near(TABLE_HEADER_BYTES)
         return self._forward(TABLE_HEADER_BYTES)
 
     cdef int seek(self, const uint8_t *key, uint32_t key_bytes) except -1 nogil:
         cdef uint64_t offset
         self.valid = False
         self.table.find(key, key_bytes, &offset)
+        self._stay_near(offset)
         return self._forward(offset)
 
     cdef int step(self) except -1 nogil:
@@ -538,6 +541,30 @@ cdef class TableSource(Source):
         if not self.marked:
             self._mark_at(self.newest)
         return self._backward()
+
+    # Reading ahead. What was asked for last begins where more is asked for: so that the disk
+    # reads the one while the other is gone through.
+
+    cdef void _stay_near(self, uint64_t offset) noexcept nogil:
+        """Going forward from here, ask for nothing at first."""
+        self.ahead = self.asked = offset + NEAR_BYTES
+        self.window = NEAR_BYTES
+
+    cdef void _look_ahead(self, uint64_t offset) noexcept nogil:
+        cdef uint64_t begin = max(self.asked, offset)
+        self.window = min(2 * self.window, <uint64_t>AHEAD_BYTES_MAX)
+        self.asked = min(begin + self.window, self.table.data_end)
+        self.ahead = begin if begin < self.asked else self.table.data_end
+        if begin < self.asked:
+            self.table.read_ahead(begin, self.asked)
+
+    cdef void _look_back(self, uint64_t offset) noexcept nogil:
+        cdef uint64_t end = min(self.asked, offset)
+        self.window = min(2 * self.window, <uint64_t>AHEAD_BYTES_MAX)
+        self.asked = end - self.window if end > self.window else 0
+        self.ahead = end
+        if self.asked < end:
+            self.table.read_ahead(self.asked, end)
 
     cdef int _show(self) except -1 nogil:
         cdef Entry *entry = &self.entry
@@ -577,7 +604,11 @@ cdef class TableSource(Source):
         """Show the first key from `offset` on that has a version to show."""
         cdef Entry *entry = &self.entry
         self.valid = False
-        self.marked = False
+        if self.marked:
+            self._stay_near(offset)
+            self.marked = False
+        if offset >= self.ahead:
+            self._look_ahead(offset)
         prefetch_line(self.table.base + offset + 1024)
         prefetch_line(self.table.base + offset + 1088)
         while self.table.decode_next(offset, entry):
@@ -618,6 +649,8 @@ cdef class TableSource(Source):
         cdef Entry entry
         self.marked = False
         self.mark_count = 0
+        if offset < self.ahead:
+            self._look_back(offset)
         while self.table.decode(offset, &entry):
             if self.mark_count == self.mark_room:
                 room = 2 * self.mark_room + 64
@@ -640,6 +673,8 @@ cdef class TableSource(Source):
         cdef uint64_t low = 0, high = self.table.block_count, middle
         self.mark = self.mark_block = self.mark_count = 0
         self.marked = False
+        self.ahead = self.asked = offset - NEAR_BYTES if offset > NEAR_BYTES else 0
+        self.window = NEAR_BYTES
         if high == 0:
             return 0
         self.table.index_checked()

@@ -3,6 +3,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ferrisdb.kernel.cpu cimport load64_relaxed
 from ferrisdb.kernel.tableformat cimport PAGE_SHIFT
 
+cdef enum:
+    AHEAD_BYTES_MAX = 1 << 20   # most that is read ahead at once
+    AHEAD_PAGES_MAX = 257       # pages that so many bytes lie in, of 4096 bytes or more
+
 cdef class TableFile:
     cdef const uint8_t *base    # the file, mapped read-only
     cdef uint64_t map_bytes
@@ -14,6 +18,7 @@ cdef class TableFile:
     cdef uint64_t *group_seen   # a bit for each page of page checksums
     cdef uint32_t *group_crcs
     cdef readonly str path
+    cdef void read_ahead(self, uint64_t begin, uint64_t end) noexcept nogil
     cdef int check_pages(self, uint64_t first, uint64_t last) except -1 nogil
     cdef int _check_group(self, uint64_t group) except -1 nogil
     cdef int _read(self, uint8_t *into, uint64_t count, uint64_t offset) except -1 nogil

@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free
 from posix.fcntl cimport O_CLOEXEC, O_RDONLY, fcntl, open as posix_open
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 from posix.stat cimport fstat, struct_stat
-from posix.unistd cimport close as posix_close, pread
+from posix.unistd cimport _SC_PAGESIZE, close as posix_close, pread, sysconf
 from ferrisdb.kernel.cpu cimport crc32c, load_u32, load64_relaxed, store64_relaxed
 from ferrisdb.kernel.tableformat cimport GROUP_SHIFT, PAGE_SHIFT, TABLE_PAGE_BYTES
 
@@ -24,11 +24,18 @@ from ferrisdb.errors import ClosedError, CorruptionError, StorageError
 cdef extern from "fcntl.h":
     int F_DUPFD_CLOEXEC
 
+cdef extern from "sys/mman.h":
+    int MADV_RANDOM
+    int MADV_WILLNEED
+    int madvise(void *address, size_t length, int advice) nogil
+    int mincore(void *address, size_t length, unsigned char *present) nogil
+
 cdef enum:
     BATCH_PAGES = 4
     FILES_KEPT = 256            # tables beyond them open their file for each page they check
 
 cdef int files_kept = 0         # of this process; under the GIL
+cdef uint64_t system_page_bytes = sysconf(_SC_PAGESIZE)
 
 
 cdef class TableFile:
@@ -93,6 +100,10 @@ cdef class TableFile:
         cdef void *mapped = mmap(NULL, nbytes, PROT_READ, MAP_SHARED, self.fd, 0)
         if mapped == MAP_FAILED:
             self._raise_errno("can't be mapped")
+        # Else a fault reads what lies around it, megabytes on some machines, where a lookup needs
+        # a page; where memory is short that drives out what others need. Scans ask for what
+        # lies ahead of them by themselves (read_ahead).
+        madvise(mapped, nbytes, MADV_RANDOM)
         self.base = <const uint8_t *>mapped
         self.map_bytes = nbytes
         return 0
@@ -157,6 +168,23 @@ cdef class TableFile:
             offset += got
             count -= got
         return 0
+
+    cdef void read_ahead(self, uint64_t begin, uint64_t end) noexcept nogil:
+        """Have the system read what of [begin, end) is not in memory, without waiting for it.
+
+        Shape: at most AHEAD_BYTES_MAX, within the map. Advice that is refused changes no answer.
+        Cost:  two microseconds a MiB where all is in memory: asking first is a sixth of asking for.
+        """
+        cdef unsigned char present[AHEAD_PAGES_MAX]
+        cdef uint64_t i, count
+        begin -= begin % system_page_bytes
+        count = (end - begin + system_page_bytes - 1) // system_page_bytes
+        if mincore(<void *>(self.base + begin), end - begin, present) != 0:
+            return
+        for i in range(count):
+            if not present[i] & 1:
+                madvise(<void *>(self.base + begin), end - begin, MADV_WILLNEED)
+                return
 
     cdef int check_pages(self, uint64_t first, uint64_t last) except -1 nogil:
         cdef uint8_t pages[BATCH_PAGES * TABLE_PAGE_BYTES]

@@ -52,7 +52,8 @@ cdef class ReadView:
     cdef int open_wanted(self) except -1
     cdef PyObject *_opened(self, TableRun run, uint32_t index) noexcept
     cdef int _place_tables(self, refs, opener, tables) except -1
-    cdef int _choose(self, const uint8_t *key, uint32_t key_bytes, PyObject **out) noexcept
+    cdef int _choose(self, const uint8_t *key, uint32_t key_bytes, uint64_t key_hash,
+                     PyObject **out) noexcept
     cdef bint _holds_any(self, int i) noexcept
     cdef int _ask_memtables(self, Probe *probe, uint64_t snapshot_seq) except -1
     cdef int _ask_table(self, Probe *probe, PyObject *table, uint64_t snapshot_seq) except -1

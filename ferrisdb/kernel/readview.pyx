@@ -78,27 +78,38 @@ cdef class ReadView:
             self.run_at[i] = <PyObject *>self.runs[i]
         return 0
 
-    cdef int _choose(self, const uint8_t *key, uint32_t key_bytes, PyObject **out) noexcept:
+    cdef int _choose(self, const uint8_t *key, uint32_t key_bytes, uint64_t key_hash,
+                     PyObject **out) noexcept:
         """List the tables that can say something of the key, newest first.
 
+        Shape:   key_hash, for which each one's bucket is prefetched; 0: for none.
         Returns: how many; -1: one of them isn't open.
         """
-        cdef uint32_t i
+        cdef uint32_t i, room = self.level0.count
+        cdef uint32_t behind = room
         cdef int count = 0
         cdef int64_t found
-        for i in range(self.level0.count):
+        # The largest tables first, which most likely have the key: their lines take the longest.
+        for i in range(self.run_count):
+            found = (<TableRun>self.run_at[i]).find(key, key_bytes)
+            if found >= 0:
+                out[behind] = self._opened(<TableRun>self.run_at[i], <uint32_t>found)
+                if out[behind] == NULL:
+                    return -1
+                if key_hash:
+                    (<Table>out[behind]).prefetch(key_hash)
+                behind += 1
+        for i in range(room):
             if self.level0.holds(i, key, key_bytes):
                 out[count] = self._opened(self.level0, i)
                 if out[count] == NULL:
                     return -1
+                if key_hash:
+                    (<Table>out[count]).prefetch(key_hash)
                 count += 1
-        for i in range(self.run_count):
-            found = (<TableRun>self.run_at[i]).find(key, key_bytes)
-            if found >= 0:
-                out[count] = self._opened(<TableRun>self.run_at[i], <uint32_t>found)
-                if out[count] == NULL:
-                    return -1
-                count += 1
+        for i in range(room, behind):
+            out[count] = out[i]
+            count += 1
         return count
 
     cdef PyObject *_opened(self, TableRun run, uint32_t index) noexcept:
@@ -190,17 +201,18 @@ cdef class ReadView:
         for i in range(self.memtable_count):
             if self._holds_any(i):
                 (<Memtable>self.memtable_at[i]).prefetch(probe.hash)
-        count = self._choose(probe.key, probe.key_bytes, self.candidates)
+        count = self._choose(probe.key, probe.key_bytes, probe.hash, self.candidates)
         if count < 0:
             return NOT_OPEN
-        for i in range(count):
-            (<Table>self.candidates[i]).prefetch(probe.hash)
         probe.table_count = <uint32_t>count
         return 0
 
     cdef int find(self, Probe *probe, uint64_t snapshot_seq) except -1:
         """Look up what the last `aim` was for, under the GIL since then; returns found or not."""
         cdef uint32_t i
+        if probe.table_count > 1:
+            # What the newer ones are asked meanwhile costs nothing.
+            (<Table>self.candidates[probe.table_count - 1]).prefetch_entry(probe.hash)
         self._ask_memtables(probe, snapshot_seq)
         for i in range(probe.table_count):
             if probe.decided:
@@ -258,7 +270,7 @@ cdef class ReadView:
                 if self._holds_any(m):
                     (<Memtable>self.memtable_at[m]).prefetch(probe.hash)
             tables = self.candidates + i * self.candidate_max
-            chosen = self._choose(probe.key, probe.key_bytes, tables)
+            chosen = self._choose(probe.key, probe.key_bytes, 0, tables)
             if chosen < 0:
                 return NOT_OPEN
             probe.table_count = <uint32_t>chosen

@@ -14,8 +14,10 @@ W3  In an open loop an operation's latency runs from the moment when it should h
 from __future__ import annotations
 
 import gc
+import math
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Final
@@ -86,7 +88,22 @@ class Worker:
     Owner:  one thread.
     """
 
-    def __init__(self, session: Session, plan: Plan, client: int, pipe: Connection) -> None:
+    def __init__(
+        self,
+        session: Session,
+        plan: Plan,
+        client: int,
+        pipe: Connection,
+        *,
+        clock: Callable[[], int] = time.perf_counter_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Prepare it.
+
+        Shape:   clock, in ns, the same in every process.
+        """
+        self._clock = clock
+        self._sleep = sleep
         self._session = session
         self._plan = plan
         self._client = client
@@ -142,7 +159,8 @@ class Worker:
         # What the collector finds is ours, and would be timed.
         gc.collect()
         gc.disable()
-        _sleep_until(warm_ns)
+        while (left_ns := warm_ns - self._clock()) > 0:
+            self._sleep(left_ns / 1e9)
         if plan.rate_per_s is None:
             self._closed_loop(end_ns)
         else:
@@ -150,7 +168,7 @@ class Worker:
         self._send_second()
 
     def _closed_loop(self, end_ns: int) -> None:
-        clock = time.perf_counter_ns
+        clock = self._clock
         while not self._stopped:
             now = clock()
             if now >= end_ns:
@@ -158,40 +176,42 @@ class Worker:
             self._operate(now)
 
     def _open_loop(self, first_ns: int, end_ns: int, interval_ns: float) -> None:
-        clock = time.perf_counter_ns
+        clock = self._clock
         overdue_ns = int(self._plan.timeout_s * 1e9)
         # The clients' moments lie between each other's.
         offset = (self._client + 0.5) / self._plan.clients
+        total = math.ceil((end_ns - first_ns) / interval_ns - offset)
         count, has_slept = 0, False
-        while not self._stopped:  # W2
+        while count < total and not self._stopped:  # W2
             due = first_ns + int((count + offset) * interval_ns)
-            if due >= end_ns:
-                self._idle_until(end_ns)
-                return
             now = clock()
             if now < due:
                 self._idle_until(due)
                 has_slept = True
                 continue
-            if now - due > overdue_ns:
-                # All at once, for at a rate beyond reach they are many.
-                until = min(now - overdue_ns, end_ns)
-                skipped = max(int((until - first_ns) / interval_ns - offset) - count, 1)
+            late_ns = now - due
+            if late_ns > overdue_ns:
+                # All at once, for at a rate beyond reach they are many. One is done behind them,
+                # or by the time that they are counted the next would be overdue, for ever.
+                skipped = min(max(int((late_ns - overdue_ns) / interval_ns), 1), total - count)
                 self._skip(skipped)
                 count += skipped
-            else:
-                count += 1
-                self._operate(now if has_slept else due)  # W3
+                if count == total:
+                    break
+                due += int(skipped * interval_ns)
+            count += 1
+            self._operate(now if has_slept else due)  # W3
             has_slept = False
+        self._idle_until(end_ns)
 
     def _idle_until(self, moment_ns: int) -> None:
         """Sleep, but never past a second's end."""
         while not self._stopped:
-            now = time.perf_counter_ns()
+            now = self._clock()
             self._turn(now)
             if now >= moment_ns:
                 return
-            time.sleep(max(min(moment_ns, self._second_end_ns) - now, 0) / 1e9)
+            self._sleep(max(min(moment_ns, self._second_end_ns) - now, 0) / 1e9)
 
     def _operate(self, reference_ns: int) -> None:
         """Do the next operation; its latency runs from the reference."""
@@ -213,7 +233,7 @@ class Worker:
             if value is not None:
                 self._ledger.failed(number, version)
             return
-        now = time.perf_counter_ns()
+        now = self._clock()
         self._turn(now)
         # What was sent before the warm-up's end counts as little as what ended before it.
         if reference_ns >= self._begin_ns:
@@ -236,7 +256,7 @@ class Worker:
         self._count_errors("update", OVERDUE, count - reads)
 
     def _count_errors(self, kind: str, trouble: str, count: int = 1) -> None:
-        now = time.perf_counter_ns()
+        now = self._clock()
         self._turn(now)
         if now >= self._begin_ns and count:
             self._second.errors[kind, trouble] += count
@@ -272,7 +292,7 @@ class Worker:
 
     def _send_second(self) -> None:
         second = self._second
-        second.ended_ns = time.perf_counter_ns()
+        second.ended_ns = self._clock()
         second.reconnects = self._session.reconnects - self._reconnects_before
         self._reconnects_before = self._session.reconnects
         for kind, samples in self._samples.items():
@@ -283,8 +303,3 @@ class Worker:
                 samples.clear()
         self._pipe.send(second)
         self._second = Second(second.number + 1)
-
-
-def _sleep_until(moment_ns: int) -> None:
-    while (left := moment_ns - time.perf_counter_ns()) > 0:
-        time.sleep(left / 1e9)

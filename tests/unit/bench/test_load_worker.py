@@ -1,19 +1,20 @@
 """Goal: a client counts every operation, from the right moment, and finds what is wrong.
 
-Method: run one for some tenths of a second against a store in this process, which stalls, fails or
-lies when it is told to.
+Method: run one by a clock of its own against a store in this process, which stalls, fails or lies
+when it is told to.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ferrisdb.bench.engines.base import EngineError, Pairs
+from ferrisdb.bench.histogram import indexes_of
 from ferrisdb.bench.load.ledger import FOREIGN, MISSING, STALE
 from ferrisdb.bench.load.plan import Plan
 from ferrisdb.bench.load.seconds import OVERDUE, Second
@@ -28,11 +29,30 @@ PLAN = Plan(
 )  # fmt: skip
 
 
+OPERATION_NS = 10_000
+
+
+class Clock:
+    """Time that goes on only by what is done."""
+
+    def __init__(self) -> None:
+        self.now_ns = 10**12
+
+    def __call__(self) -> int:
+        self.now_ns += 50
+        return self.now_ns
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, and wake a little late."""
+        self.now_ns += int(seconds * 1e9) + 3000
+
+
 class Here(Session):
     """A store in a dictionary; `before` is called before each operation, and may raise."""
 
-    def __init__(self, before: Callable[[int], None] = lambda _number: None) -> None:
+    def __init__(self, before: Callable[[Here], None] = lambda _here: None) -> None:
         super().__init__(PLAN.target, None, 1.0)
+        self.clock = Clock()
         self.rows: dict[bytes, bytes] = {}
         self.count = 0
         self._before = before
@@ -68,7 +88,8 @@ class Here(Session):
 
     def _begin(self) -> None:
         self.count += 1
-        self._before(self.count)
+        self.clock.now_ns += OPERATION_NS
+        self._before(self)
 
     def _connect(self) -> None:
         return
@@ -81,10 +102,10 @@ def _load(session: Here, plan: Plan) -> Second:
     """Load a store; returns all seconds as one."""
     ours, theirs = multiprocessing.Pipe()
     try:
-        worker = Worker(session, plan, 0, theirs)
+        worker = Worker(session, plan, 0, theirs, clock=session.clock, sleep=session.clock.sleep)
         worker.load()
         assert len(session.rows) == plan.key_count
-        worker.run(time.perf_counter_ns() + int(plan.warm_up_s * 1e9))
+        worker.run(session.clock() + int(plan.warm_up_s * 1e9))
         total = Second(-1)
         while ours.poll():
             total.merge(ours.recv())
@@ -101,43 +122,51 @@ def test_an_open_loop_does_what_it_was_asked_for() -> None:
     assert total.ended_ns > 0
 
 
-def test_what_waits_behind_a_stall_has_waited() -> None:
-    def stall(number: int) -> None:
-        if number == 50:
-            time.sleep(0.1)
+def _stall_at(count: int, seconds: float) -> Callable[[Here], None]:
+    def stall(here: Here) -> None:
+        if here.count == count:
+            here.clock.now_ns += int(seconds * 1e9)
 
-    found = _load(Here(stall), PLAN).all_latencies()
+    return stall
+
+
+def test_what_waits_behind_a_stall_has_waited() -> None:
+    found = _load(Here(_stall_at(50, 0.1)), PLAN).all_latencies()
     assert found.total == 200
-    # 100 were to begin meanwhile; the later half of them waited half as long, at most.
-    assert found.percentile(100 * 150 / 200) < found.percentile(99.9)
-    assert found.percentile(100 * (200 - 40) / 200) >= 50_000_000
-    assert found.max_ns() >= 100_000_000
+    # As many as were to begin within it, the first of them the longest.
+    indexes, counts = found.buckets()
+    waited = counts[indexes > indexes_of(np.array([20_000]))[0]].sum()
+    # Some more have to wait until these are done.
+    assert 100 <= waited <= 103
+    assert found.percentile(100 * (200 - 51) / 200) == pytest.approx(50e6, rel=0.02)
+    assert found.max_ns() == pytest.approx(100e6, rel=0.001)
+
+
+def test_who_is_on_time_counts_from_when_it_woke() -> None:
+    found = _load(Here(), PLAN).all_latencies()
+    assert OPERATION_NS <= found.percentile(0) <= found.max_ns() < OPERATION_NS + 1000
 
 
 def test_a_closed_loop_hides_the_stall() -> None:
-    def stall(number: int) -> None:
-        if number == 50:
-            time.sleep(0.1)
-
-    found = _load(Here(stall), replace(PLAN, rate_per_s=None, seconds=0.4)).all_latencies()
-    assert found.total > 200
-    assert found.percentile(99) < 50_000_000 < found.max_ns()
+    found = _load(Here(_stall_at(50, 0.1)), replace(PLAN, rate_per_s=None)).all_latencies()
+    assert 9_500 < found.total < 10_000
+    assert found.percentile(99.98) < 12_000
+    assert found.max_ns() >= 100_000_000
 
 
 def test_what_is_late_when_the_load_ends_is_done_all_the_same() -> None:
-    def stall(number: int) -> None:
-        if number == 150:
-            time.sleep(0.15)
-
-    total = _load(Here(stall), PLAN)
+    total = _load(Here(_stall_at(150, 0.15)), PLAN)
     assert (total.operations, total.error_count) == (200, 0)
+    assert total.all_latencies().max_ns() >= 150_000_000
 
 
 def test_what_is_overdue_is_an_error_and_not_sent() -> None:
     session = Here()
     plan = replace(PLAN, rate_per_s=1e8, timeout_s=0.05)
     total = _load(session, plan)
-    assert total.operations == session.count > 100
+    assert total.operations == session.count
+    # All the while, and not only until the first is overdue.
+    assert total.operations > 0.9 * (0.2 + 0.05) * 1e9 / (OPERATION_NS + 300)
     assert total.operations + total.error_count == 20_000_000
     assert {kind for _of, kind in total.errors} == {OVERDUE}
     reads = total.errors["read", OVERDUE] / total.error_count
@@ -145,10 +174,10 @@ def test_what_is_overdue_is_an_error_and_not_sent() -> None:
 
 
 def test_errors_are_counted_and_the_connection_made_again() -> None:
-    def fail(number: int) -> None:
-        if number % 10 == 0:
+    def fail(here: Here) -> None:
+        if here.count % 10 == 0:
             raise EngineError("gone")
-        if number % 25 == 0:
+        if here.count % 25 == 0:
             raise OSError("broken")
 
     total = _load(Here(fail), PLAN)
@@ -163,6 +192,7 @@ def test_a_write_that_failed_may_be_there_or_not() -> None:
     class Torn(Here):
         def _put(self, key: bytes, value: bytes) -> None:
             self.count += 1
+            self.clock.now_ns += OPERATION_NS
             if self.count % 4 == 0:
                 raise EngineError("before it was done")
             self.rows[key] = value
@@ -196,19 +226,19 @@ def test_warm_up_is_not_counted() -> None:
     session = Here()
     total = _load(session, replace(PLAN, warm_up_s=0.1))
     assert session.count == 300
-    # One that woke late may count.
-    assert 199 <= total.operations <= 202
+    assert total.operations == 200
 
 
 def test_a_client_stops_when_it_is_told() -> None:
     ours, theirs = multiprocessing.Pipe()
-    worker = Worker(session := Here(), replace(PLAN, seconds=3600), 0, theirs)
+    clock = (session := Here()).clock
+    plan = replace(PLAN, seconds=3600)
+    worker = Worker(session, plan, 0, theirs, clock=clock, sleep=clock.sleep)
     worker.load()
     ours.send(STOP)
-    begin = time.monotonic()
-    worker.run(time.perf_counter_ns() - 900_000_000)
-    assert time.monotonic() - begin < 0.9
-    assert session.count > 0
+    worker.run(clock())
+    # It looks when a second is over.
+    assert 1000 <= session.count <= 1001
     ours.close()
     theirs.close()
 

@@ -36,8 +36,13 @@ WRITES = frozenset(
 )
 SCANS = frozenset({Kind.SCAN, Kind.NEXT_ROWS, Kind.PREVIOUS_ROWS})
 
-ONCE = frozenset({Kind.INSERT, Kind.DELETE})
-"""What can't be done a second time with the same key."""
+VALUED = frozenset({Kind.UPDATE, Kind.INSERT, Kind.MODIFY})
+"""What comes with one new value."""
+
+ONCE = VALUED | {Kind.DELETE, Kind.BATCH}
+"""What can't be done a second time as it is: a store may notice that a value is the one it has, and
+SQLite does not even sync then.
+"""
 
 NEXT_ROW_COUNT = 100
 BATCH_ROWS = 1000

@@ -16,14 +16,14 @@ from ferrisdb.bench.engines import Engine, Ferris, FerrisSocket, Redis
 from ferrisdb.bench.scale import Scale
 from ferrisdb.bench.workloads import Base, Workload, adapt
 
-CELL_S: Final = 0.25
+CELL_S: Final = 0.15
 CLIENT_S: Final = 0.02
 """What a cell, and each of its clients, take beside their time: opening, making operations."""
 
 REST_S: Final = 0.15
 """What a store does behind writes before the next one's turn comes."""
 
-SERVED_S: Final = 1.2
+SERVED_S: Final = 1.0
 FRESH_S: Final = 0.2
 """Starting and ending a store that has a server, and one that has not."""
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ferrisdb.bench.chunk import Call, Chunk
 from ferrisdb.bench.distributions import distribution
 from ferrisdb.bench.engines import Engine, Pairs
-from ferrisdb.bench.operations import NEXT_ROW_COUNT, Kind
+from ferrisdb.bench.operations import NEXT_ROW_COUNT, VALUED, Kind
 from ferrisdb.bench.records import ABSENT, Numbers, Records, digits_of, keys_of
 from ferrisdb.bench.task import Tally, Task, WrongAnswer
 
@@ -20,8 +20,7 @@ HOT: Final = ABSENT << 1
 """Transactions' keys have numbers from here on."""
 
 CLIENTS_MAX: Final = 1 << 10
-_VALUED: Final = frozenset({Kind.UPDATE, Kind.INSERT, Kind.MODIFY})
-_MIXABLE: Final = _VALUED | {Kind.READ, Kind.MISS, Kind.SCAN}
+_MIXABLE: Final = VALUED | {Kind.READ, Kind.MISS, Kind.SCAN}
 
 
 class Stream:
@@ -128,7 +127,7 @@ class Stream:
 
     def _extras(self, kind: Kind, keys: list[bytes]) -> list[Any] | None:
         role = self._role
-        if kind in _VALUED:
+        if kind in VALUED:
             return [self._value(key) for key in keys]
         if kind is Kind.SCAN:
             if not role.scans_vary:
@@ -322,7 +321,7 @@ def _written_by(chunk: Chunk, done: int) -> dict[bytes, bytes | None]:
         elif kind is Kind.BATCH:
             assert chunk.extras is not None
             left.update(chunk.extras[index])
-        elif kind in _VALUED:
+        elif kind in VALUED:
             assert chunk.extras is not None
             left[key] = chunk.extras[index]
     return left

@@ -259,6 +259,7 @@ def _fills() -> list[Workload]:
             made,
             name="fillrandom",
             title="put of new keys in random order",
+            quick_clients=(1,),
         ),
         replace(
             made,
@@ -278,6 +279,7 @@ def _transactions(scale: Scale) -> list[Workload]:
             base=Base.COUNTERS,
             role=Role(shares=only(Kind.TRANSACTION), hot_keys=hot_keys),
             clients=(4,),
+            quick_clients=(4,) if hot_keys == 100 else (),
             needs=("transactions",),
         )
         for hot_keys in scale.hot_keys

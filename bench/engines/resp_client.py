@@ -34,28 +34,28 @@ class RespClient:
              lost; OSError, the connection is.
     """
 
-    __slots__ = ("_buffer", "_receive", "_send", "_socket")
+    __slots__ = ("_at", "_buffer", "_receive", "_send", "_socket")
 
     def __init__(self, place: str | socket.socket) -> None:
         self._socket = place if isinstance(place, socket.socket) else _connected(place)
         self._send = self._socket.sendall
         self._receive = self._socket.recv
+        #: What has come, and how much of it is read.
         self._buffer = b""
+        self._at = 0
 
     def get(self, key: bytes) -> bytes | None:
         """Return a key's value."""
         self._send(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key))
         head = self._receive(RECEIVE_BYTES)
         # The whole of a bulk reply at once, which is how nearly all come.
-        if head[:1] == b"$" and head[-2:] == b"\r\n":
-            end = head.find(b"\r\n")
+        if head[:1] == b"$" and (end := head.find(b"\r\n")) > 0:
             length = int(head[1:end])
             if length < 0:
                 return None
             if len(head) == end + length + 4:
                 return head[end + 2 : -2]
-        self._buffer = head
-        value = self._reply()
+        value = self._rest_of(head)
         assert value is None or isinstance(value, bytes)
         return value
 
@@ -64,59 +64,66 @@ class RespClient:
         self._send(
             b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
         )
-        reply = self._receive(RECEIVE_BYTES)
-        if reply != b"+OK\r\n":
-            self._buffer = reply
-            self._reply()
+        head = self._receive(RECEIVE_BYTES)
+        if head != b"+OK\r\n":
+            self._rest_of(head)
 
     def call(self, *words: bytes) -> Reply:
         """Send a request and return its reply."""
         self._send(request(*words))
-        return self._reply()
+        return self._rest_of(b"")
 
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
 
+    def _rest_of(self, head: bytes) -> Reply:
+        """Return the reply that begins so; nothing comes behind it, for nothing more was asked."""
+        self._buffer, self._at = head, 0
+        return self._reply()
+
     def _reply(self) -> Reply:
         line = self._line()
-        kind, rest = line[:1], line[1:]
+        kind = line[:1]
         if kind == b"$":
-            length = int(rest)
-            return None if length < 0 else self._bytes(length + 2)[:-2]
+            length = int(line[1:])
+            return None if length < 0 else self._bytes(length)
         if kind == b":":
-            return int(rest)
+            return int(line[1:])
         if kind == b"*":
+            count = int(line[1:])
             # Null where a transaction has failed.
-            return None if rest == b"-1" else [self._reply() for _ in range(int(rest))]
+            return None if count < 0 else [self._reply() for _ in range(count)]
         if kind == b"+":
-            return rest
-        raise ReplyError(rest.decode(errors="replace"))
+            return line[1:]
+        raise ReplyError(line[1:].decode(errors="replace"))
 
     def _line(self) -> bytes:
-        while (end := self._buffer.find(b"\r\n")) < 0:
-            self._more()
-        line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
+        while (end := self._buffer.find(b"\r\n", self._at)) < 0:
+            self._more(1)
+        line = self._buffer[self._at : end]
+        self._at = end + 2
         return line
 
     def _bytes(self, count: int) -> bytes:
-        if len(self._buffer) < count:
-            parts, have = [self._buffer], len(self._buffer)
-            while have < count:
-                parts.append(self._received())
-                have += len(parts[-1])
-            self._buffer = b"".join(parts)
-        found, self._buffer = self._buffer[:count], self._buffer[count:]
+        end = self._at + count
+        if len(self._buffer) < end + 2:
+            self._more(end + 2 - len(self._buffer))
+            end = self._at + count
+        found = self._buffer[self._at : end]
+        self._at = end + 2
         return found
 
-    def _more(self) -> None:
-        self._buffer += self._received()
-
-    def _received(self) -> bytes:
-        found = self._receive(RECEIVE_BYTES)
-        if not found:
-            raise EngineError("the server closed the connection")
-        return found
+    def _more(self, count: int) -> None:
+        """Receive so many bytes, or more; what is read already is dropped."""
+        parts = [self._buffer[self._at :]]
+        while count > 0:
+            found = self._receive(RECEIVE_BYTES)
+            if not found:
+                raise EngineError("the server closed the connection")
+            parts.append(found)
+            count -= len(found)
+        self._buffer, self._at = b"".join(parts), 0
 
 
 def _connected(path: str) -> socket.socket:

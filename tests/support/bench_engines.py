@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ferrisdb.bench.engines import OS, Sqlite
@@ -32,3 +33,14 @@ class Uninstalled(Sqlite):
     name = "uninstalled"
     title = "a store that is not there"
     package = "ferrisdb_test_no_such_package"
+
+
+class Deadly(Sqlite):
+    """Ends the process that reads from it."""
+
+    name = "deadly"
+    title = "a store that crashes"
+
+    def get(self, key: bytes) -> bytes | None:
+        """End the process."""
+        os._exit(3)

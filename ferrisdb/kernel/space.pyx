@@ -10,6 +10,7 @@ Invariants
         a drop's answer fails. Writes are judged by the coordinator, too.
 """
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -65,6 +66,10 @@ cdef class Space:
 
     # Reading
 
+    # Without a function object of Python's own a call takes 7 ns less.
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    @cython.embedsignature.format("clinic")
     def get(self, key, default=None):
         """Return the key's value, or `default` if it is absent.
 

@@ -24,6 +24,10 @@ class CellFailure(Exception):
     """A cell could not be measured, or its engine answered wrongly; the message says why."""
 
 
+class CellUnable(CellFailure):
+    """This machine, or this run's size, doesn't allow the cell; nothing went wrong."""
+
+
 class _Member:
     """One process and its pipe."""
 

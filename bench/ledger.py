@@ -33,6 +33,8 @@ class Ledger:
             old.unlink()
         self._file = (out / FILE_NAME).open("w", encoding="utf-8")
         self.cell_count = 0
+        #: Cells that went wrong.
+        self.wrong: list[Cell] = []
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +64,8 @@ class Ledger:
     def write_cell(self, cell: Cell) -> None:
         """Write a cell."""
         self.cell_count += 1
+        if cell.errors and cell.why is not None:
+            self.wrong.append(cell)
         self._write(cell.to_json())
 
     def write_histograms(
@@ -83,7 +87,10 @@ class Ledger:
 
 def engine_facts(kind: type[Engine]) -> dict[str, Any]:
     """Say how an engine is set up, what it can't do, and what is missing."""
-    settings = f"os: {kind.settings_of(OS)}. sync: {kind.settings_of(SYNC)}."
+    settings = (
+        f'{kind.setup}. With "os" a write is done when {kind.done_when(OS)};'
+        f' with "sync" when {kind.done_when(SYNC)}.'
+    )
     return {
         "title": kind.title,
         "settings": settings,

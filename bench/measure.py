@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from ferrisdb.bench import plan as plans
 from ferrisdb.bench import report
 from ferrisdb.bench.crew import Crew
-from ferrisdb.bench.engines import ENGINES, Engine, Null, engine_named
+from ferrisdb.bench.engines import ENGINES, Engine, Ferris, FerrisSocket, Null, engine_named
 from ferrisdb.bench.ledger import Ledger
 from ferrisdb.bench.plan import Plan
 from ferrisdb.bench.progress import Progress
@@ -27,6 +27,9 @@ from ferrisdb.bench.scale import QUICK, Scale
 from ferrisdb.bench.workloads import choose
 from ferrisdb.cli.failure import CommandFailure
 from ferrisdb.exit_codes import ExitCode
+
+OURS: Final = (Ferris.name, FerrisSocket.name)
+"""If one of these goes wrong the command fails; that others do is a result."""
 
 
 def planned(
@@ -81,7 +84,12 @@ def measure(plan: Plan, out: Path, folder: Path | None) -> ExitCode:
             for line in report.tables(out):
                 click.echo(line)
             click.echo(f"written: {report.write(out)}")
-    return ExitCode.INTERRUPTED if interrupted else ExitCode.OK
+    if interrupted:
+        return ExitCode.INTERRUPTED
+    ours = [cell for cell in ledger.wrong if cell.engine in OURS]
+    for cell in ours:
+        click.echo(f"{cell.workload}: {cell.engine} went wrong: {cell.why}", err=True)
+    return ExitCode.THRESHOLD_MISSED if ours else ExitCode.OK
 
 
 def _carry_out(

@@ -79,7 +79,7 @@ def line_of(cell: Cell) -> str:
     name = f"{cell.workload}{loop}"
     line = f"{name:24} {cell.durability:4} {cell.engine:16} {cell.clients:>2} cl"
     if cell.why is not None:
-        return f"{line}  WRONG: {cell.why}"
+        return f"{line}  {'WRONG' if cell.errors else 'not measured'}: {cell.why}"
     line += f" {cell.rate_per_s:>12,.0f} {cell.unit}s/s"
     for name, figures in cell.latency.items():
         line += f"  {name} p50 {_us(figures['p50_us'])} p99 {_us(figures['p99_us'])}"

@@ -11,7 +11,7 @@ from ferrisdb.bench.budget.figures import BudgetError
 from ferrisdb.bench.budget.memory_group import MemoryGroup
 from ferrisdb.bench.budget.starved import drop_pages
 from ferrisdb.bench.cells import Cell
-from ferrisdb.bench.crew import CellFailure, Crew
+from ferrisdb.bench.crew import CellFailure, CellUnable, Crew
 from ferrisdb.bench.engines import OS, Engine
 from ferrisdb.bench.histogram import Histogram
 from ferrisdb.bench.ledger import Ledger, now_s
@@ -121,6 +121,8 @@ class Runner:
                 cell = self._run_starved(planned, cell, stores)
             else:
                 cell = self._run_loaded(planned, cell, stores)
+        except CellUnable as error:
+            cell = replace(cell, why=str(error))
         except (CellFailure, OSError, SystemExit) as error:
             cell = replace(cell, why=str(error), errors=1)
             stores.note_failure(planned.engine)
@@ -169,7 +171,7 @@ class Runner:
         row_bytes = KEY_BYTES + rows.value_bytes
         bytes_max = rows.loaded * row_bytes // times
         if bytes_max < STARVED_BYTES_MIN:
-            raise CellFailure(
+            raise CellUnable(
                 f"{bytes_max >> 20} MiB would not hold the clients: take"
                 f" {STARVED_BYTES_MIN * times // row_bytes:,} keys or more"
             )
@@ -189,7 +191,7 @@ class Runner:
                     # What is in the group has to end before it does.
                     kind.end(place.folder)
         except BudgetError as error:
-            raise CellFailure(str(error)) from None
+            raise CellUnable(str(error)) from None
         cell = replace(cell, note=f"in {bytes_max >> 20} MiB of memory")
         return self._measured(cell, tallies, started_s)
 

@@ -8,19 +8,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from ferrisdb.bench.client import Load
 from ferrisdb.bench.crew import CellFailure, Crew
-from ferrisdb.bench.engines import Engine
+from ferrisdb.bench.engines.base import CACHE_BYTES, FILTER_BITS, Engine
 from ferrisdb.bench.plan import PlannedCell, Stage
 from ferrisdb.bench.scale import Scale
 from ferrisdb.bench.stream import HOT
 from ferrisdb.bench.task import Place, Rows, Tally
 from ferrisdb.bench.workloads import Base
-
-CACHE_BYTES: Final = 256 << 20
-FILTER_BITS: Final = 10
 
 
 class Stores:
@@ -54,6 +51,9 @@ class Stores:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            # A client that is still at work would start a service anew.
+            self._crew.close()
         try:
             self.end_serving()
         finally:
@@ -115,7 +115,7 @@ class Stores:
         self._fresh += 1
         place = self._place_named(kind, f"{self._fresh}.{kind.name}", {})
         rows = Rows(value_bytes=self.value_bytes, loaded=0, next_number=0, sequential=sequential)
-        return FreshStore(kind, place, rows)
+        return FreshStore(kind, place, rows, self._crew)
 
     def rows_of(self, kind: type[Engine]) -> Rows:
         """Return what is in a store.
@@ -164,7 +164,8 @@ class Stores:
 class FreshStore:
     """A store that lives for one cell."""
 
-    def __init__(self, kind: type[Engine], place: Place, rows: Rows) -> None:
+    def __init__(self, kind: type[Engine], place: Place, rows: Rows, crew: Crew) -> None:
+        self._crew = crew
         self.place = place
         self.rows = rows
         self._served = kind.served(place.folder, place.settings)
@@ -179,6 +180,8 @@ class FreshStore:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            self._crew.close()
         try:
             self._served.__exit__(kind, error, trace)
         finally:

@@ -49,7 +49,7 @@ class ExitCode(IntEnum):
     CRASH_LOOP = 84
     #: A worker left because its coordinator is gone.
     ORPHANED = 85
-    #: `bench load`: a threshold was missed, or a value that was read was wrong.
+    #: `bench load`: a threshold was missed, or a value was wrong; `bench`: FerrisDB went wrong.
     THRESHOLD_MISSED = 86
     #: Interrupted from the keyboard (128 + SIGINT), as shells count.
     INTERRUPTED = 130

@@ -23,6 +23,7 @@ class Ferris(Engine):
 
     name = "ferrisdb"
     title = "FerrisDB, attached"
+    setup = "default settings"
 
     def __init__(
         self, folder: str, settings: dict[str, Any] | None = None, *, durability: str = OS
@@ -36,11 +37,12 @@ class Ferris(Engine):
         self.delete: Callable[[bytes], Any] = self.db.delete
 
     @classmethod
-    def settings_of(cls, durability: str) -> str:
-        """Say how it is set up."""
-        done = "the system has it" if durability == OS else "it is on the disk"
+    def done_when(cls, durability: str) -> str:
+        """Say when a write is done."""
         return (
-            f'default settings; a write is done with "{durability}": {done}, every process sees it'
+            "the system has it and every reader sees it"
+            if durability == OS
+            else "it is on the disk and every reader sees it"
         )
 
     @classmethod

@@ -36,6 +36,11 @@ def wait_until(is_done: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.02)
 
 
+CACHE_BYTES: Final = 256 << 20
+FILTER_BITS: Final = 10
+"""What `ferrisdb bench` gives an engine that has a use for them."""
+
+
 class EngineError(Exception):
     """A store does not do what it is asked to; the message says what."""
 
@@ -49,6 +54,8 @@ class Engine(ABC):
     name: ClassVar[str]
     #: As people know it.
     title: ClassVar[str]
+    #: How it is set up, whatever the durability.
+    setup: ClassVar[str]
     #: Several processes may hold it at once; if not, the clients are threads of one process.
     shared: ClassVar[bool] = True
     #: Measured with several numbers of clients; if not, with the first of them alone.
@@ -82,8 +89,13 @@ class Engine(ABC):
 
     @classmethod
     @abstractmethod
+    def done_when(cls, durability: str) -> str:
+        """Say what has happened when a write is done."""
+
+    @classmethod
     def settings_of(cls, durability: str) -> str:
         """Say in one sentence how it is set up, and what a write's end means."""
+        return f"{cls.setup}; a write is done when {cls.done_when(durability)}"
 
     @classmethod
     def missing(cls) -> str | None:

@@ -18,6 +18,7 @@ class DiskCache(Engine):
 
     name = "diskcache"
     title = "diskcache"
+    setup = "nothing is evicted; values lie in its SQLite database, mmap_size 4 GiB"
     package = "diskcache"
     scales = False
     lacks: ClassVar[Mapping[str, str]] = {"scan": NO_SCAN}
@@ -49,13 +50,9 @@ class DiskCache(Engine):
         yield
 
     @classmethod
-    def settings_of(cls, durability: str) -> str:
-        """Say how it is set up."""
-        mode = "NORMAL" if durability == OS else "FULL"
-        return (
-            "nothing is evicted, values lie in its SQLite database, mmap_size 4 GiB,"
-            f" synchronous={mode}"
-        )
+    def done_when(cls, durability: str) -> str:
+        """Say when a write is done."""
+        return f"it is committed: synchronous={'NORMAL' if durability == OS else 'FULL'}"
 
     def put_batch(self, rows: Pairs) -> None:
         """Write a batch."""

@@ -20,14 +20,12 @@ class FerrisSocket(OverSocket):
 
     name = "ferrisdb-socket"
     title = "FerrisDB, by its socket"
+    setup = "default settings; Redis's protocol by a Unix socket, a lean client, no pipelining"
 
     @classmethod
-    def settings_of(cls, durability: str) -> str:
-        """Say how it is set up."""
-        return (
-            "default settings, Redis's protocol by a Unix socket, a lean client, no pipelining; "
-            f"FERRIS.DURABILITY {durability}"
-        )
+    def done_when(cls, durability: str) -> str:
+        """Say when a write is done."""
+        return f"the service answers: FERRIS.DURABILITY {durability}"
 
     @classmethod
     @contextmanager

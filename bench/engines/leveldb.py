@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, Final, Self
 
-from ferrisdb.bench.engines.base import OS, Engine, Pairs, wait_until
+from ferrisdb.bench.engines.base import CACHE_BYTES, FILTER_BITS, OS, Engine, Pairs, wait_until
 
 MEMTABLE_BYTES: Final = 64 << 20
 LEVEL0_FILES: Final = 4
@@ -20,6 +20,10 @@ class Level(Engine):
 
     name = "plyvel"
     title = "LevelDB"
+    setup = (
+        "in the client's process, of which several clients are threads; write buffer 64 MiB, block"
+        f" cache {CACHE_BYTES >> 20} MiB, Bloom filters of {FILTER_BITS} bits, else its defaults"
+    )
     shared = False
     package = "plyvel"
     lacks: ClassVar[Mapping[str, str]] = {"transactions": "LevelDB has no transactions"}
@@ -44,13 +48,9 @@ class Level(Engine):
             self.delete = partial(self.db.delete, sync=True)
 
     @classmethod
-    def settings_of(cls, durability: str) -> str:
-        """Say how it is set up."""
-        done = "the system has it" if durability == OS else "its log is synced (sync=true)"
-        return (
-            "in the client's process, several clients are its threads; 64 MiB write buffer, block"
-            f" cache and filters as said, otherwise its defaults; a write is done when {done}"
-        )
+    def done_when(cls, durability: str) -> str:
+        """Say when a write is done."""
+        return "the system has it" if durability == OS else "its log is synced (sync=true)"
 
     def another(self, durability: str) -> Self:
         """Return a handle for another thread."""

@@ -21,6 +21,9 @@ class Lmdb(Engine):
 
     name = "lmdb"
     title = "LMDB"
+    setup = (
+        "one read transaction, reused where nobody writes; otherwise each read has one of its own"
+    )
     package = "lmdb"
 
     def __init__(
@@ -34,14 +37,9 @@ class Lmdb(Engine):
         self.ready()
 
     @classmethod
-    def settings_of(cls, durability: str) -> str:
-        """Say how it is set up."""
-        reads = (
-            "one read transaction, reused where nobody writes and renewed for each read otherwise"
-        )
-        if durability == OS:
-            return f"{reads}; sync=False: a write is done when the system has it"
-        return f"{reads}; a write is done when it is synced, LMDB's default"
+    def done_when(cls, durability: str) -> str:
+        """Say when a write is done."""
+        return "the system has it (sync=False)" if durability == OS else "it is synced"
 
     def put(self, key: bytes, value: bytes) -> None:
         """Write a row in a transaction of its own."""

@@ -16,6 +16,7 @@ class Null(Engine):
 
     name = "null"
     title = "no store"
+    setup = "nothing is kept: the floor that the harness sets"
     keeps = False
     lacks: ClassVar[Mapping[str, str]] = {
         "scan": "there are no rows",
@@ -34,9 +35,9 @@ class Null(Engine):
         self.delete: Callable[[bytes], Any] = nothing.get
 
     @classmethod
-    def settings_of(cls, durability: str) -> str:
-        """Say what it is."""
-        return f"does nothing, {durability!r} or not: the floor that the harness sets"
+    def done_when(cls, durability: str) -> str:
+        """Say when a write is done."""
+        return f"it is called, {durability!r} or not"
 
     @classmethod
     def version(cls) -> str:

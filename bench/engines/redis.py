@@ -24,19 +24,19 @@ class Redis(OverSocket):
 
     name = "redis"
     title = "Redis"
+    setup = (
+        "all data in memory; appendonly yes, no snapshots; a Unix socket, the same client as"
+        " FerrisDB's, no pipelining"
+    )
     lacks: ClassVar[Mapping[str, str]] = {
         "scan": "Redis keeps no order of keys",
         "mix": "Redis syncs every write or none",
     }
 
     @classmethod
-    def settings_of(cls, durability: str) -> str:
-        """Say how it is set up."""
-        policy = "everysec" if durability == OS else "always"
-        return (
-            f"appendonly yes, appendfsync {policy}, no snapshots; a Unix socket, the same lean"
-            " client as FerrisDB's, no pipelining; all data in memory"
-        )
+    def done_when(cls, durability: str) -> str:
+        """Say when a write is done."""
+        return f"it answers: appendfsync {'everysec' if durability == OS else 'always'}"
 
     @classmethod
     def missing(cls) -> str | None:

@@ -26,6 +26,10 @@ class Sqlite(Engine):
 
     name = "sqlite3"
     title = "SQLite"
+    setup = (
+        "one table, WITHOUT ROWID for values below 200 bytes; WAL mode, mmap_size 4 GiB, cache_size"
+        " 64 MiB"
+    )
 
     def __init__(
         self, folder: str, settings: dict[str, Any] | None = None, *, durability: str = OS
@@ -49,13 +53,9 @@ class Sqlite(Engine):
         yield
 
     @classmethod
-    def settings_of(cls, durability: str) -> str:
-        """Say how it is set up."""
-        mode = "NORMAL" if durability == OS else "FULL"
-        return (
-            "one table, WITHOUT ROWID for values below 200 bytes; WAL mode, mmap_size 4 GiB,"
-            f" cache_size 64 MiB, synchronous={mode}"
-        )
+    def done_when(cls, durability: str) -> str:
+        """Say when a write is done."""
+        return f"it is committed: synchronous={'NORMAL' if durability == OS else 'FULL'}"
 
     @classmethod
     def version(cls) -> str:

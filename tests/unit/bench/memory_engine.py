@@ -14,6 +14,7 @@ class Memory(Engine):
 
     name = "memory"
     title = "a dict"
+    setup = "nothing lasts"
 
     def __init__(
         self, folder: str = "", settings: dict[str, Any] | None = None, *, durability: str = OS
@@ -27,9 +28,9 @@ class Memory(Engine):
         self.loses_writes = False
 
     @classmethod
-    def settings_of(cls, durability: str) -> str:
-        """Say what it is."""
-        return f"a dict, {durability}"
+    def done_when(cls, durability: str) -> str:
+        """Say when a write is done."""
+        return f"it is in the dict, {durability}"
 
     def get(self, key: bytes) -> bytes | None:
         """Return a value."""

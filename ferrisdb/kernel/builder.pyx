@@ -14,7 +14,7 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
-from ferrisdb.kernel.cpu cimport compare, crc32c, hash_bytes, load_u32, put_u32, put_u64
+from ferrisdb.kernel.cpu cimport compare, crc32c, hash_bytes, load_u32, prefetch, put_u32, put_u64
 from ferrisdb.kernel.source cimport (
     Hit, KIND_DELETE, KIND_PUT, KIND_PUT_EXPIRING, Source)
 from ferrisdb.kernel.tableformat cimport (
@@ -39,6 +39,7 @@ cdef enum:
     STOP_KEY = 2
     STOP_STEPS = 3
     SHARED_FIELD_BYTES = 6
+    BUCKETS_AHEAD = 8               # whose lines are fetched while one is filled
 
 # Entries live below 4 GiB, so that a slot's place is 32 bits; the last block's end fits too.
 cdef uint64_t DATA_END_MAX = 0xFFFF_0000 - 4096
@@ -554,6 +555,9 @@ cdef class TableBuilder:
         memset(reserve(&self.out, size), 0, size)
         for i in range(self.key_count):
             h = hashes[i]
+            if i + BUCKETS_AHEAD < self.key_count:
+                prefetch(self.out.at + at + BUCKET_BYTES * (
+                    (hashes[i + BUCKETS_AHEAD] >> 32) * bucket_count >> 32))
             bucket = (h >> 32) * bucket_count >> 32
             bit = overflow_bit(h)
             while True:

@@ -65,6 +65,12 @@ cdef class MemtableSource(Source):
     cdef Memtable table
     cdef uint32_t node
     cdef uint32_t version
+    cdef uint32_t *order        # NULL: not noted
+    cdef uint64_t order_count, place
+    cdef void _note_order(self) noexcept nogil
+    cdef void _forget_order(self) noexcept nogil
+    cdef void _go_on(self) noexcept nogil
+    cdef void _next_node(self) noexcept nogil
     cdef bint _show(self) noexcept nogil
     cdef void _show_forward(self) noexcept nogil
     cdef void _show_backward(self) noexcept nogil

@@ -25,8 +25,8 @@ search is group prefetching as in Chen, Ailamaki, Gibbons and Mowry 2004, applie
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
 
 from ferrisdb.kernel cimport layout as c
 from ferrisdb.kernel.cpu cimport (compare, hash_bytes, load32_acquire, load32_relaxed,
@@ -41,6 +41,8 @@ from ferrisdb.errors import ProtocolError, UsageError
 
 cdef enum:
     LOCKSTEP = 16           # searches kept in flight at once
+    WALK_LEVEL = 4          # of which every 256th node is
+    AHEAD_LINES = 12        # nodes that are prefetched ahead of the one that is shown
     NODE_HEADER = 8         # u32 versions head, u32 key bytes | height << 24
     VERSION_HEADER = 16     # u64 seq, u32 next, u32 value bytes | kind << 28
     # The most that one operation can take beyond its own encoded bytes: links, headers, expiry
@@ -571,8 +573,96 @@ cdef class MemtableWriter(Memtable):
             self.apply_ops(&ops[0], ops.shape[0], first_seq)
 
 
+cdef bint _more_room(uint32_t **part, uint64_t *room) noexcept nogil:
+    cdef void *grown = realloc(part[0], (2 * room[0] + 1024) * sizeof(uint32_t))
+    if grown == NULL:
+        return False
+    part[0], room[0] = <uint32_t *>grown, 2 * room[0] + 1024
+    return True
+
+
 cdef class MemtableSource(Source):
-    """The entries of one memtable in key order; made by `Memtable.source`."""
+    """The entries of one memtable in key order; made by `Memtable.source`.
+
+    A source of all versions, as a flush reads it, notes the order of all nodes before it shows the
+    first one. A walk from node to node waits for memory at each; sixteen walks over parts of the
+    list wait together, and with the order known what is ahead is prefetched.
+    """
+
+    def __dealloc__(self):
+        free(self.order)
+
+    cdef void _note_order(self) noexcept nogil:
+        """Walk the list at sixteen places at once; without memory for it, the order is not noted.
+
+        What is linked in meanwhile may be missed, so the memtable is one that is written no more.
+        """
+        cdef const uint8_t *base = self.table.base
+        cdef uint32_t *parts[LOCKSTEP]
+        cdef uint64_t room[LOCKSTEP]
+        cdef uint64_t used[LOCKSTEP]
+        cdef uint32_t node[LOCKSTEP]
+        cdef uint32_t stop[LOCKSTEP]
+        cdef uint64_t count = load64_relaxed(base + c.MEMTABLE_KEYS), total = 0
+        cdef uint32_t begin, i, walks, active
+        cdef bint failed = False, first = True
+        memset(parts, 0, sizeof(parts))
+        memset(room, 0, sizeof(room))
+        self.order = <uint32_t *>malloc((count + 1) * sizeof(uint32_t))
+        begin = 0
+        while self.order != NULL and not failed:
+            walks = 0
+            while walks < LOCKSTEP and (begin or first):
+                node[walks] = begin if begin else _next(base, 0, 0)
+                first = False
+                begin = _next(base, begin, WALK_LEVEL)
+                stop[walks] = begin
+                used[walks] = 0
+                walks += 1
+            if walks == 0:
+                break
+            active = walks
+            while active and not failed:
+                active = 0
+                for i in range(walks):
+                    if node[i] == stop[i]:
+                        continue
+                    active += 1
+                    if used[i] == room[i]:
+                        failed = failed or not _more_room(&parts[i], &room[i])
+                        if failed:
+                            break
+                    parts[i][used[i]] = node[i]
+                    used[i] += 1
+                    node[i] = _next(base, node[i], 0)
+                    prefetch_line(base + node[i] - 4)
+            for i in range(walks):
+                if failed or total + used[i] > count:
+                    failed = True
+                    break
+                memcpy(self.order + total, parts[i], used[i] * sizeof(uint32_t))
+                total += used[i]
+        for i in range(LOCKSTEP):
+            free(parts[i])
+        if failed or total != count:
+            free(self.order)
+            self.order = NULL
+        self.order_count, self.place = total, 0
+
+    cdef void _forget_order(self) noexcept nogil:
+        free(self.order)
+        self.order = NULL
+
+    cdef void _go_on(self) noexcept nogil:
+        """Move to the next node of the noted order, and prefetch one that is further ahead."""
+        cdef const uint8_t *ahead
+        self.place += 1
+        self.node = self.order[self.place] if self.place < self.order_count else 0
+        if self.place + AHEAD_LINES < self.order_count:
+            ahead = self.table.base + self.order[self.place + AHEAD_LINES]
+            prefetch_line(ahead)
+            prefetch_line(ahead + 64)
+            prefetch_line(ahead + 128)
 
     cdef bint _show(self) noexcept nogil:
         # Shows the node's version at the snapshot; False if it has none there.
@@ -594,6 +684,12 @@ cdef class MemtableSource(Source):
         while self.node:
             if self._show():
                 return
+            self._next_node()
+
+    cdef void _next_node(self) noexcept nogil:
+        if self.order != NULL:
+            self._go_on()
+        else:
             self.node = _next(self.table.base, self.node, 0)
 
     cdef uint32_t _last_before(self, const uint8_t *key, uint32_t key_bytes,
@@ -621,21 +717,27 @@ cdef class MemtableSource(Source):
                                           _key_bytes(self.table.base + self.node), False)
 
     cdef int seek_first(self) except -1 nogil:
+        self._forget_order()
         self.node = _next(self.table.base, 0, 0)
+        if self.all_versions:
+            self._note_order()
         self._show_forward()
         return 0
 
     cdef int seek_last(self) except -1 nogil:
+        self._forget_order()
         self.node = self._last_before(NULL, 0, True)
         self._show_backward()
         return 0
 
     cdef int seek(self, const uint8_t *key, uint32_t key_bytes) except -1 nogil:
+        self._forget_order()
         self.node = _next(self.table.base, self._last_before(key, key_bytes, False), 0)
         self._show_forward()
         return 0
 
     cdef int seek_before(self, const uint8_t *key, uint32_t key_bytes) except -1 nogil:
+        self._forget_order()
         self.node = self._last_before(key, key_bytes, False)
         self._show_backward()
         return 0
@@ -646,11 +748,12 @@ cdef class MemtableSource(Source):
             if self.version:
                 _fill_hit(self.table.base + self.version, &self.hit)
                 return 0
-        self.node = _next(self.table.base, self.node, 0)
+        self._next_node()
         self._show_forward()
         return 0
 
     cdef int step_back(self) except -1 nogil:
+        self._forget_order()
         self.node = self._last_before(self.key, self.key_bytes, False)
         self._show_backward()
         return 0

@@ -275,7 +275,7 @@ def _transactions(scale: Scale) -> list[Workload]:
     return [
         Workload(
             name=f"transactions-{hot_keys}",
-            title=f"read and replace one of {hot_keys:,} values, as a transaction",
+            title=f"read and replace {_one_of(hot_keys)}, as a transaction",
             base=Base.COUNTERS,
             role=Role(shares=only(Kind.TRANSACTION), hot_keys=hot_keys),
             clients=(4,),
@@ -284,6 +284,10 @@ def _transactions(scale: Scale) -> list[Workload]:
         )
         for hot_keys in scale.hot_keys
     ]
+
+
+def _one_of(values: int) -> str:
+    return "the same value" if values == 1 else f"one of {values:,} values"
 
 
 def _ycsb(scale: Scale) -> list[Workload]:

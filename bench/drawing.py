@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ferrisdb.bench.units import tick_duration
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -122,12 +124,24 @@ def finish(figure: Figure, name: str, text: str, footer: str) -> Picture:
     import matplotlib as mpl
 
     figure.supxlabel(footer, fontsize=7, color=MUTED, x=0.01, ha="left")
+    # Laid out once, not for each of the files.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=PNG_DOTS_PER_INCH)
     # The same results give the same file.
     with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(svg, format="svg", metadata={"Date": None})
     return Picture(name, text, png.getvalue(), svg.getvalue().decode("utf-8"))
+
+
+def plain_log(axes: Axes) -> None:
+    """Have a logarithmic axis for latencies, with ticks at powers of ten alone."""
+    from matplotlib.ticker import NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _at: tick_duration(value))
 
 
 def hide_frame(axes: Axes) -> None:

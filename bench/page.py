@@ -167,7 +167,7 @@ def _wrong(results: Results) -> Iterator[str]:
 def _workloads(results: Results, pictures: Pictures) -> Iterator[str]:
     for at, group in enumerate(results.groups):
         yield f'<section id="group-{at}"><h2>{escape(group.title)}</h2>'
-        yield f'<p class="muted">{escape(key_text(group))}</p>'
+        yield f'<p class="muted">{escape(group.key.workload)}: {escape(key_text(group))}</p>'
         if group.measured:
             yield _rates(group)
             yield _latencies(group)

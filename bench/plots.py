@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ferrisdb.bench.histogram_log import merged, percentile_rows
 from ferrisdb.bench.machine_line import machine_line
 from ferrisdb.bench.results import Group, Measured, Results
 from ferrisdb.bench.tables import key_text
-from ferrisdb.bench.units import short_rate, tick_duration, tick_rate
+from ferrisdb.bench.units import short_rate, tick_rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,6 +54,10 @@ def overview(results: Results, workloads: Sequence[str] = (), name: str = "throu
             continue
         _draw_bars(axes, groups[at], engines, label_engines=at % columns == 0)
         axes.set_title(groups[at].key.workload)
+        axes.text(
+            1, 1.03, _short_key(groups[at]), transform=axes.transAxes, color=MUTED, fontsize=7,
+            ha="right", va="bottom",
+        )  # fmt: skip
     text = f"Throughput of {len(groups)} workloads on {', '.join(engines)}."
     return drawing.finish(figure, name, text, _footer(results, _unit_note(groups)))
 
@@ -174,6 +178,11 @@ def _engines_of(results: Results, groups: Sequence[Group]) -> list[str]:
     return [engine for engine in results.engines if engine in there]
 
 
+def _short_key(group: Group) -> str:
+    clients = f"{group.key.clients} client{'s' * (group.key.clients != 1)}"
+    return f"{clients}, {group.key.durability}"
+
+
 def _unit(group: Group) -> str:
     return next(iter(group.measured.values())).unit
 
@@ -235,9 +244,7 @@ def _label_nines(axes: Axes, count: int) -> None:
     axes.set_xticks([-float(np.log10(1 - part / 100)) for part in shown],
                     [f"{part:g} %" for part in shown])  # fmt: skip
     axes.set_xlim(0, end * 1.02)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _at: tick_duration(value))
-    axes.yaxis.set_minor_formatter(_nothing)
+    drawing.plain_log(axes)
     axes.grid(color=FAINT)
     axes.set_xlabel("percentile")
 
@@ -247,11 +254,6 @@ def _title(axes: Axes, title: str, more: str) -> None:
     axes.text(
         0, 1, more, transform=axes.transAxes, color=MUTED, fontsize=8, va="bottom",
     )  # fmt: skip
-
-
-def _nothing(value: Any, at: Any) -> str:
-    del value, at
-    return ""
 
 
 def _draw_scaling(axes: Axes, engine: str, groups: Sequence[Group]) -> None:

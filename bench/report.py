@@ -40,7 +40,7 @@ def write(folder: Path) -> Path:
         with drawing.style():
             pictures = _draw(run, load)
             # Beside the page; within it the tables have bars of their own.
-            bars = [plots.throughput(run, group) for group in run.groups]
+            bars = [plots.throughput(run, group) for group in plots.main_groups(run)]
     except NoMatplotlibError as error:
         pictures = Pictures(note=str(error))
     _save(folder / PLOTS_NAME, [*pictures.all(), *bars])

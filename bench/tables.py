@@ -78,8 +78,11 @@ def spread_text(measured: Measured) -> str:
 def comparison(group: Group, engine: str) -> str:
     """Return what rate ours has beside another engine: "2.10 × [2.00 .. 2.20]"; "" for ours.
 
-    An engine behind a socket is compared with ours behind a socket, which is then said.
+    An engine behind a socket is compared with ours behind a socket, which is then said. In an open
+    loop all have the rate that they were asked for, and there is nothing to compare.
     """
+    if group.key.target_per_s is not None:
+        return ""
     ours = compared_with(engine)
     if ours == OURS_BY_SOCKET and ours not in group.measured:
         ours = OURS

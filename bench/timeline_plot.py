@@ -13,7 +13,7 @@ from ferrisdb.bench.drawing import FAINT, MUTED, Picture
 from ferrisdb.bench.load.output import TIMELINE_NAME
 from ferrisdb.bench.machine_line import machine_line
 from ferrisdb.bench.results import ResultsError
-from ferrisdb.bench.units import rate_text, tick_duration, tick_rate
+from ferrisdb.bench.units import rate_text, tick_rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,9 +107,7 @@ def _draw_latencies(axes: Axes, seconds: Sequence[Mapping[str, Any]]) -> None:
         axes.plot(
             middles, values, label=label, color=colour, linewidth=1.2, marker=marker, markersize=3
         )
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _at: tick_duration(value))
-    axes.yaxis.set_minor_formatter(lambda _value, _at: "")
+    drawing.plain_log(axes)
     axes.grid(axis="y", color=FAINT)
     axes.set_title("latency of those that ended in that second")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)

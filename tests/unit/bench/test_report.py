@@ -98,8 +98,6 @@ def test_every_plot_is_written_as_png_and_svg(run: Path) -> None:
         "throughput",
         "throughput.readrandom.c2.os.closed",
         "throughput.commits.c1.sync.closed",
-        "throughput.commits.c2.sync.closed",
-        "throughput.commits.c4.sync.closed",
         "throughput.ycsb-a.c2.os.closed",
         "throughput.seekrandom.c2.os.closed",
         "latency.readrandom.c2.os.closed",

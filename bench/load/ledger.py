@@ -25,6 +25,8 @@ FOREIGN = "not a value of its key"
 UNSENT = "a value never written"
 STALE = "an older value than was acknowledged"
 
+RANGES_MAX = 16
+
 
 class Ledger:
     """One client's own keys.
@@ -44,8 +46,8 @@ class Ledger:
         own = -(-(key_count - client) // clients)
         self._sent = array("q", bytes(8 * own))
         self._answered = array("q", bytes(8 * own))
-        #: Versions whose writes failed, by key number.
-        self._doubtful: dict[int, set[int]] = {}
+        #: First and last of versions whose writes failed, by key number.
+        self._doubtful: dict[int, list[tuple[int, int]]] = {}
 
     def own(self, numbers: Numbers) -> Numbers:
         """Return the nearest key of this client's own to each of some numbers."""
@@ -65,8 +67,17 @@ class Ledger:
         self._answered[number // self._clients] = version
 
     def failed(self, number: int, version: int) -> None:
-        """Note that a write was not: it may have been done, or may still be (V2)."""
-        self._doubtful.setdefault(number, set()).add(version)
+        """Note that a write was not: it may have been done, or may still be (V2).
+
+        Cost:  bounded, however many fail: the oldest are taken together, with what lay between.
+        """
+        ranges = self._doubtful.setdefault(number, [])
+        if ranges and ranges[-1][1] == version - 1:
+            ranges[-1] = (ranges[-1][0], version)
+            return
+        ranges.append((version, version))
+        if len(ranges) > RANGES_MAX:
+            ranges[:2] = [(ranges[0][0], ranges[1][1])]
 
     def fault(self, number: int, key: bytes, value: bytes | None) -> str | None:
         """Return what is wrong with a value that was read; None: nothing."""
@@ -81,8 +92,12 @@ class Ledger:
         if version > self._sent[place]:
             return UNSENT
         answered = self._answered[place]
-        if version < answered and version not in self._doubtful.get(number, ()):
+        if version < answered and not self._is_doubtful(number, version):
             return STALE
         if version > answered:
             self._answered[place] = version
         return None
+
+    def _is_doubtful(self, number: int, version: int) -> bool:
+        ranges = self._doubtful.get(number, ())
+        return any(first <= version <= last for first, last in ranges)

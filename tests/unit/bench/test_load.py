@@ -137,6 +137,23 @@ def test_a_failed_write_may_be_done_at_any_time() -> None:
     assert ledger.fault(4, key, records.value(key, 0)) == STALE
 
 
+def test_however_many_writes_fail_those_that_did_not_are_still_told_apart() -> None:
+    ledger, records = _ledger()
+    key, doubtful = _key(4), []
+    for turn in range(1000):
+        version, _value = ledger.next_value(4, key)
+        if turn % 3 and turn < 990:
+            ledger.failed(4, version)
+            doubtful.append(version)
+        else:
+            ledger.answered(4, version)
+    for version in doubtful:
+        assert ledger.fault(4, key, records.value(key, version)) is None
+    found = [ledger.fault(4, key, records.value(key, version)) for version in range(950, 1001)]
+    assert found.count(None) == sum(version >= 950 for version in doubtful) + 1
+    assert found.count(STALE) == len(found) - found.count(None)
+
+
 def test_what_was_seen_once_is_not_unseen() -> None:
     ledger, records = _ledger()
     key = _key(4)

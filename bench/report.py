@@ -8,6 +8,7 @@ from typing import Final
 
 from ferrisdb.bench import drawing, plots, results
 from ferrisdb.bench.drawing import NoMatplotlibError, Picture
+from ferrisdb.bench.histogram_log import write_percentiles
 from ferrisdb.bench.page import Pictures, page
 from ferrisdb.bench.results import Results
 from ferrisdb.bench.tables import run_lines
@@ -15,6 +16,7 @@ from ferrisdb.bench.timeline_plot import LoadTimeline, read_timeline, timeline
 
 PAGE_NAME: Final = "report.html"
 PLOTS_NAME: Final = "plots"
+PERCENTILES_NAME: Final = "percentiles"
 
 
 def tables(path: Path) -> Iterator[str]:
@@ -27,7 +29,7 @@ def tables(path: Path) -> Iterator[str]:
 
 
 def write(folder: Path) -> Path:
-    """Write `report.html` and `plots/` of the results that lie in a folder; returns the page.
+    """Write `report.html`, `plots/` and `percentiles/` of a folder's results; returns the page.
 
     Without matplotlib the page has no plots, and says so.
 
@@ -44,6 +46,7 @@ def write(folder: Path) -> Path:
     except NoMatplotlibError as error:
         pictures = Pictures(note=str(error))
     _save(folder / PLOTS_NAME, [*pictures.all(), *bars])
+    _write_percentiles(folder / PERCENTILES_NAME, run)
     target = folder / PAGE_NAME
     target.write_text(page(run, pictures, load.verdicts if load else ()), encoding="utf-8")
     return target
@@ -84,3 +87,13 @@ def _save(folder: Path, pictures: Sequence[Picture]) -> None:
     for picture in pictures:
         (folder / f"{picture.name}.png").write_bytes(picture.png)
         (folder / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
+
+
+def _write_percentiles(folder: Path, run: Results) -> None:
+    """Write a table of percentiles for each group, engine and kind of operation."""
+    for group in run.groups:
+        for engine, measured in group.measured.items():
+            for kind, histogram in plots.histograms(run, measured).items():
+                folder.mkdir(exist_ok=True)
+                name = f"{plots.group_slug(group)}.{plots.slug(engine)}.{plots.slug(kind or 'all')}"
+                write_percentiles(folder / f"{name}.hgrm", histogram)

@@ -111,6 +111,14 @@ def test_every_plot_is_written_as_png_and_svg(run: Path) -> None:
         assert words in latency
 
 
+def test_percentiles_are_written_as_tables(run: Path) -> None:
+    names = {path.name for path in (run / "percentiles").iterdir()}
+    prefix = "readrandom.c2.os.closed"
+    assert names == {f"{prefix}.{engine}.read.hgrm" for engine in ("ferrisdb", "lmdb")}
+    # Two rounds of a thousand.
+    assert "Total count    =         2000" in (run / "percentiles" / names.pop()).read_text()
+
+
 def test_the_same_results_give_the_same_image(run: Path, tmp_path: Path) -> None:
     for name in ("one.svg", "other.svg", "one.png"):
         report.write_overview(run, tmp_path / name, ["readrandom"])

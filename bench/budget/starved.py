@@ -7,7 +7,7 @@ all is scanned once (ours checks a page when it first touches it) and random key
 they have the disk read no less than those before. Values don't compress: else RocksDB, which
 compresses, would have less than four times the memory to read.
 
-FerrisDB: memtables of 8 MiB, for nothing is written. RocksDB: twice, with its default block cache
+FerrisDB: memtables of 1 MiB, for nothing is written. RocksDB: twice, with its default block cache
 of 32 MiB and the rest left to the page cache, and with a block cache of half the memory; the
 faster of the two counts.
 """
@@ -36,7 +36,7 @@ from ferrisdb.bench.rewriting import keys_of
 TIMES: Final = 4
 BATCH_ROWS: Final = 1000
 PEERS: Final = ("rocksdict", "rocksdict, large cache")
-MEMTABLE_BYTES: Final = 8 << 20
+MEMTABLE_BYTES: Final = 1 << 20
 #: Gets between two looks at the clock; the last one's value is compared.
 STRETCH: Final = 50
 #: Gets go on for so long before the clock starts, again and again while a get has the disk read

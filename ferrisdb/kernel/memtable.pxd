@@ -71,6 +71,7 @@ cdef class MemtableSource(Source):
     cdef void _forget_order(self) noexcept nogil
     cdef void _go_on(self) noexcept nogil
     cdef void _next_node(self) noexcept nogil
+    cdef void _follow(self) noexcept nogil
     cdef bint _show(self) noexcept nogil
     cdef void _show_forward(self) noexcept nogil
     cdef void _show_backward(self) noexcept nogil

@@ -690,7 +690,19 @@ cdef class MemtableSource(Source):
         if self.order != NULL:
             self._go_on()
         else:
-            self.node = _next(self.table.base, self.node, 0)
+            self._follow()
+
+    cdef void _follow(self) noexcept nogil:
+        """Move to the next node by its link; the one behind it comes while it is dealt with."""
+        cdef const uint8_t *base = self.table.base
+        cdef const uint8_t *ahead
+        self.node = _next(base, self.node, 0)
+        if self.node:
+            # Nodes lie in the order of their making, each before its first version.
+            ahead = base + _next(base, self.node, 0)
+            prefetch_line(ahead)
+            prefetch_line(ahead + 64)
+            prefetch_line(ahead + 128)
 
     cdef uint32_t _last_before(self, const uint8_t *key, uint32_t key_bytes,
                                bint unbounded) noexcept nogil:

@@ -116,13 +116,13 @@ def test_a_load_measures_judges_and_deletes_its_keys(served: Served, tmp_path: P
     assert code == ExitCode.OK, out + lines
     assert out.count("\nheld ") == 3 and "values compared:" in out and "all right" in out
 
-    (second, rest) = _timeline(tmp_path / "attached", "second")
+    seconds = _timeline(tmp_path / "attached", "second")
+    assert len(seconds) >= 2 and sum(row["seconds"] for row in seconds) >= 1.2
     (group,) = read(tmp_path / "attached").groups
     measured = group.measured["ferrisdb"]
     (cell,) = measured.rounds
-    assert cell.operations == second["operations"] + rest["operations"]
-    assert 590 <= cell.operations <= 600 and group.key.target_per_s == 500
-    assert cell.rate_per_s == pytest.approx(500, rel=0.1)
+    assert cell.operations == sum(row["operations"] for row in seconds) == 600
+    assert (group.key.target_per_s, cell.seconds >= 1.2) == (500, True)
     latencies = merged(tmp_path / "attached" / "load.hlog")
     assert sum(histogram.total for histogram in latencies.values()) == cell.operations
     assert [row["held"] for row in _timeline(tmp_path / "attached", "verdict")] == [True] * 3

@@ -1,18 +1,15 @@
-"""What the benchmarks share: keys, interleaved rounds, and a table with ratios."""
+"""What the benchmarks share: keys, clocks around calls, and files of figures."""
 
 from __future__ import annotations
 
 import json
 import random
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from typing import Any
 
 from ferrisdb.bench.machine import facts
-
-Seconds = dict[str, dict[str, list[float]]]
 
 
 def keys_of(count: int, seed: int) -> list[bytes]:
@@ -44,19 +41,6 @@ def each_row(rows: Iterable[Any]) -> float:
 def parts(rows: list[Any], size: int) -> Iterator[list[Any]]:
     """Cut a list into lists of `size`."""
     return (rows[at : at + size] for at in range(0, len(rows), size))
-
-
-def table(seconds: Seconds, unit: str = "µs", scale: float = 1e6) -> Iterator[str]:
-    """Yield a line for each measurement and engine: median, range, how often it takes ours."""
-    for what, engines in seconds.items():
-        ours = statistics.median(engines["ferrisdb"]) if "ferrisdb" in engines else None
-        for name, values in engines.items():
-            middle = statistics.median(values)
-            line = f"{what:22} {name:10} {middle * scale:10.3f} {unit}"
-            line += f"  [{min(values) * scale:.3f} .. {max(values) * scale:.3f}]"
-            if name != "ferrisdb" and ours:
-                line += f"  {middle / ours:6.2f} times ferrisdb's"
-            yield line
 
 
 def versions() -> dict[str, str]:

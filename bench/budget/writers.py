@@ -12,7 +12,7 @@ from ferrisdb.bench.budget.crew import Crew
 from ferrisdb.bench.budget.figures import OURS, BudgetError, Figure
 from ferrisdb.bench.budget.run import Run
 from ferrisdb.bench.budget.stores import end_service, opened
-from ferrisdb.bench.budget.workload import keys_from, values
+from ferrisdb.bench.budget.workload import VALUE_COUNT, keys_from, values
 from ferrisdb.bench.engines import ENGINES, SYNC
 from ferrisdb.bench.measuring import parts
 
@@ -34,11 +34,13 @@ class Writer:
     def run(self, seconds: float) -> float:
         """Put for so long; return puts a second."""
         put, choice, keys = self._engine.put, self._rng.choice, self._keys
-        value, done, key = values()[0], 0, keys[0]
+        known = values()
+        # SQLite does nothing, and syncs nothing, where the value is the one that is there.
+        done, offset, key, value = 0, self._rng.randrange(VALUE_COUNT), keys[0], known[0]
         begin = time.perf_counter()
         end = begin + seconds
         while time.perf_counter() < end:
-            key = choice(keys)
+            key, value = choice(keys), known[(offset + done) % VALUE_COUNT]
             put(key, value)
             done += 1
         rate = done / (time.perf_counter() - begin)

@@ -84,14 +84,23 @@ def test_ctrl_c_leaves_a_report_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = _command(out, "--engines", "ferrisdb,lmdb", "--workloads", "readrandom,overwrite")
     process = subprocess.Popen(
-        [*words, "--seconds", "30"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [*words, "--seconds", "30"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell has what it runs in the background ignore it, and so would all that comes of it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
-    assert process.stderr is not None
-    # Both engines are loaded and the first cell is under way.
-    shown = [process.stderr.readline() for _ in range(3)]
-    assert "load-rows" in shown[-1], shown
-    os.kill(process.pid, signal.SIGINT)
-    _, left = process.communicate(timeout=60)
+    try:
+        assert process.stderr is not None
+        # Both engines are loaded and the first cell is under way.
+        shown = [process.stderr.readline() for _ in range(3)]
+        assert "load-rows" in shown[-1], shown
+        os.kill(process.pid, signal.SIGINT)
+        _, left = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED, left
     assert "interrupted" in left and "Traceback" not in left
     assert _data_is_gone(out) and (out / "report.html").exists()
